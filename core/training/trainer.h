@@ -1,0 +1,61 @@
+#ifndef LOCKSTEP_CORE_TRAINING_TRAINER_H_
+#define LOCKSTEP_CORE_TRAINING_TRAINER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/data/tensor.h"
+#include "core/parallel/thread_pool.h"
+#include "core/training/job_plan.h"
+#include "lockstep/v1/event.pb.h"
+
+namespace lockstep {
+
+// Inputs [n, ...] and labels [n] or targets [n, ...] as the job's data sets hold them.
+struct LabelledData {
+  TensorView x;
+  TensorView y;
+};
+
+// Trains one job, step by step. Not thread-safe: one thread calls it; it spreads each step over the
+// pool. The data must outlive it.
+class Trainer {
+ public:
+  // Checks the data's values (labels within the classes, no NaN or infinity): INVALID_ARGUMENT with
+  // the sample's number.
+  static absl::StatusOr<std::unique_ptr<Trainer>> Create(
+      const JobPlan& plan, const LabelledData& train,
+      const std::optional<LabelledData>& validation, ThreadPool* pool);
+  ~Trainer();
+
+  bool done() const;
+  // Optimizer steps done.
+  int64_t step() const;
+
+  // One optimizer step; after the last one of an epoch also its validation. FAILED_PRECONDITION with
+  // step and layer when the loss is no longer finite; training cannot go on after that.
+  absl::Status Step();
+
+  // What there is to log since the last call: step and epoch records, without sequence and time.
+  std::vector<v1::Event> TakeEvents();
+
+  // BLAKE2s-256 of parameters, buffers, optimizer state and step, in hexadecimal.
+  std::string StateHash() const;
+
+  // Parameters and buffers as they are now, as a safetensors file.
+  std::string SerializeWeights() const;
+
+ private:
+  struct Impl;
+  explicit Trainer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_CORE_TRAINING_TRAINER_H_
