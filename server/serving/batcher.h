@@ -1,0 +1,85 @@
+#ifndef LOCKSTEP_SERVER_SERVING_BATCHER_H_
+#define LOCKSTEP_SERVER_SERVING_BATCHER_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "core/inference/inference_model.h"
+
+namespace lockstep {
+
+// Requests for one network share forward passes: one thread takes whatever is waiting, computes it
+// in one pass and hands each request its rows. There is no timer; a lone request is computed at
+// once. Which requests share a pass changes no bit of an answer (numerics.md, rule 11).
+// Thread-safe.
+class Batcher {
+ public:
+  struct Options {
+    // What may wait. A request that finds an empty queue is taken whatever its size.
+    int max_queued_requests = 256;
+    int64_t max_queued_bytes = int64_t{256} << 20;
+    // Samples in one pass, which bounds the arena. A larger request takes several passes.
+    int64_t max_batch_samples = 64;
+  };
+
+  using Answer = absl::StatusOr<std::vector<float>>;
+
+  struct Request {
+    int64_t samples = 0;  // may be 0
+    // The samples' FP32 values, at any alignment. Must stay until `done` is called.
+    std::span<const std::byte> x;
+    // Asked before each pass: OK while somebody waits for the answer, else the status to end with.
+    absl::AnyInvocable<absl::Status() const> wanted;
+    // Called exactly once, from the batch thread or within Submit; must not block.
+    absl::AnyInvocable<void(Answer answer) &&> done;
+  };
+
+  // `network` must outlive the batcher.
+  Batcher(const InferenceModel* network, const Options& options);
+  // Answers everything that waits, then returns.
+  ~Batcher();
+  Batcher(const Batcher&) = delete;
+  Batcher& operator=(const Batcher&) = delete;
+
+  // Ends with RESOURCE_EXHAUSTED at once when the queue is full.
+  void Submit(Request request);
+
+ private:
+  // A request whose rows are being computed.
+  struct Running {
+    Request request;
+    int64_t samples_done = 0;
+    std::vector<float> y;
+  };
+
+  void Run();
+  // Waits for work, then moves requests into `running` until a pass is full. False: stop.
+  bool Admit(std::vector<Running>& running);
+  bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || !queue_.empty();
+  }
+
+  const InferenceModel* const network_;
+  const Options options_;
+  const size_t input_size_;   // values of one sample
+  const size_t output_size_;
+
+  absl::Mutex mutex_;
+  std::deque<Request> queue_ ABSL_GUARDED_BY(mutex_);
+  int64_t queued_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;
+};
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_SERVER_SERVING_BATCHER_H_

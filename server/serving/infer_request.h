@@ -1,0 +1,50 @@
+#ifndef LOCKSTEP_SERVER_SERVING_INFER_REQUEST_H_
+#define LOCKSTEP_SERVER_SERVING_INFER_REQUEST_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/inference/inference_model.h"
+#include "inference/inference.pb.h"
+#include "lockstep/v1/registry.pb.h"
+
+// Between the open inference protocol's messages and rows of floats: every rule about what a
+// request may hold is here, away from threads and gRPC. Status codes and the gist of the messages
+// are Triton's, since clients match on them.
+namespace lockstep {
+
+// The only type that networks take and give.
+inline constexpr std::string_view kInferDatatype = "FP32";
+inline constexpr std::string_view kOutputName = "output";
+
+// "input" unless the spec names it.
+std::string_view InputName(const v1::ModelVersion& model);
+
+// 0 for the empty string (the newest version); else a positive integer, or INVALID_ARGUMENT.
+absl::StatusOr<int64_t> ParseModelVersion(std::string_view version);
+
+struct InferRows {
+  int64_t samples = 0;
+  std::span<const std::byte> x;  // FP32 values inside the request, at any alignment
+  bool raw = true;               // how they came, and how the answer is to go
+};
+
+// Checks a request against the model that `record` and `network` are. Allocates nothing, whatever
+// the request claims. The answer's size is checked too: at most `max_response_bytes`.
+absl::StatusOr<InferRows> ParseInferRequest(const inference::ModelInferRequest& request,
+                                            const v1::ModelVersion& record,
+                                            const InferenceModel& network,
+                                            int64_t max_response_bytes);
+
+// The answer to `request`, whose rows are `y`.
+void FillInferResponse(const inference::ModelInferRequest& request, const InferRows& rows,
+                       const v1::ModelVersion& record, const InferenceModel& network,
+                       std::span<const float> y, inference::ModelInferResponse& response);
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_SERVER_SERVING_INFER_REQUEST_H_
