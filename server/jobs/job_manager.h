@@ -1,0 +1,139 @@
+#ifndef LOCKSTEP_SERVER_JOBS_JOB_MANAGER_H_
+#define LOCKSTEP_SERVER_JOBS_JOB_MANAGER_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "lockstep/v1/job.pb.h"
+#include "lockstep/v1/worker.pb.h"
+#include "server/events/event_log.h"
+#include "server/jobs/job_state.h"
+#include "server/jobs/run_logs.h"
+#include "server/store/blob_store.h"
+#include "server/store/store.h"
+
+namespace lockstep {
+
+// The manager's end of a worker's stream.
+class WorkerLink {
+ public:
+  virtual ~WorkerLink() = default;
+  // Called with the manager's lock held: must not block, nor call the manager.
+  virtual void Send(v1::ServerMessage message) = 0;
+};
+
+// All jobs of a server: takes them in, gives the oldest waiting one to the next idle worker, takes
+// down what workers report, publishes what succeeds.
+//
+// The store is the truth about a job's state and is written first; the job's event log and the
+// answers follow it. Thread-safe. Everything runs under one lock that is held while the disk is
+// written, so calls may wait: gRPC's reactions make them through an Executor.
+class JobManager {
+ public:
+  struct Options {
+    std::string runs_directory;        // runs/<job id>/events.log is below it
+    int64_t max_job_memory_bytes = 0;  // larger jobs are refused
+  };
+  // Takes up the jobs in the store: those that ran when the last server ended are queued again.
+  // Store and blobs must outlive the manager.
+  static absl::StatusOr<std::unique_ptr<JobManager>> Create(Options options, Store* store,
+                                                            BlobStore* blobs);
+  ~JobManager();
+  JobManager(const JobManager&) = delete;
+  JobManager& operator=(const JobManager&) = delete;
+
+  // --- For clients; errors are those of job.proto. ---
+
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<v1::Job> Get(const std::string& id) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<std::vector<v1::Job>> List() ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<v1::Job> Cancel(const std::string& id) ABSL_LOCKS_EXCLUDED(mu_);
+  // The job's log, closed if the job has ended.
+  absl::StatusOr<std::shared_ptr<EventLog>> Log(const std::string& id) ABSL_LOCKS_EXCLUDED(mu_);
+  // Calls `done` exactly once, perhaps from another thread: a running job's worker is asked.
+  // Requests that come while it is being asked share its answer.
+  using WeightsCallback = absl::AnyInvocable<void(absl::StatusOr<v1::Weights>)>;
+  void Weights(const std::string& id, WeightsCallback done) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // --- For workers. ---
+
+  using WorkerId = int64_t;
+  // `link` must stay valid until Leave() has returned. May send an assignment at once.
+  WorkerId Join(const v1::Hello& hello, WorkerLink* link) ABSL_LOCKS_EXCLUDED(mu_);
+  // One message at a time for a worker, in the order it sent them. What does not belong to the
+  // current attempt of a job is ignored.
+  void Handle(WorkerId worker, v1::WorkerMessage message) ABSL_LOCKS_EXCLUDED(mu_);
+  // The worker is gone; its job, if any, is queued again for another.
+  void Leave(WorkerId worker, const std::string& reason) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Gives out no more work and leaves jobs in the store as they are, to be taken up by the next
+  // Create(). Those who wait for weights are told UNAVAILABLE.
+  void Stop() ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  // A job that has not ended.
+  struct ActiveJob {
+    v1::Job job;     // as in the store, but for the newest progress
+    int64_t age = 0;  // smaller is older; its place in queue_
+    std::shared_ptr<EventLog> log;
+    WorkerId worker = 0;                           // 0: none
+    int losses = 0;                                // attempts whose worker vanished
+    std::vector<v1::Metric> epoch_metrics;         // of the newest epoch record
+    int64_t snapshot_request = 0;                  // 0: none under way
+    std::vector<WeightsCallback> weights_waiters;  // for that request
+    std::string snapshot_sha256;                   // newest snapshot, to be deleted
+  };
+  struct Worker {
+    v1::Hello hello;
+    WorkerLink* link = nullptr;
+    // What it works on; it may still be busy with a job that has ended meanwhile. 0: idle.
+    std::string job_id;
+    int32_t attempt = 0;
+  };
+  using Callbacks = std::vector<absl::AnyInvocable<void()>>;
+
+  JobManager(Options options, Store* store, BlobStore* blobs);
+
+  absl::Status Load() ABSL_LOCKS_EXCLUDED(mu_);
+  // Gives queued jobs to idle workers, oldest first, until one of the two runs out.
+  void Schedule() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status Assign(ActiveJob& active, WorkerId id, Worker& worker)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Changes a job's state: table, store, log, in this order. On an error nothing has changed.
+  absl::Status Change(ActiveJob& active, JobCommand command, std::string reason)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Ends a job and forgets it; `active` is gone when this succeeds.
+  absl::Status End(ActiveJob& active, JobCommand command, std::string reason)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const Options options_;
+  Store* const store_;
+  BlobStore* const blobs_;
+
+  // Taken before the locks of event logs and links, never while one of those is held.
+  absl::Mutex mu_;
+  RunLogs logs_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, ActiveJob> active_ ABSL_GUARDED_BY(mu_);
+  std::map<int64_t, std::string> queue_ ABSL_GUARDED_BY(mu_);  // age -> job id
+  int64_t next_age_ ABSL_GUARDED_BY(mu_) = 1;
+  std::map<WorkerId, Worker> workers_ ABSL_GUARDED_BY(mu_);
+  WorkerId next_worker_ ABSL_GUARDED_BY(mu_) = 1;
+  int64_t next_snapshot_request_ ABSL_GUARDED_BY(mu_) = 1;
+  // Weights of models: a snapshot may have the same bytes, and must not take them along.
+  std::set<std::string> published_sha256_ ABSL_GUARDED_BY(mu_);
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_SERVER_JOBS_JOB_MANAGER_H_

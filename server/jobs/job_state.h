@@ -1,0 +1,31 @@
+#ifndef LOCKSTEP_SERVER_JOBS_JOB_STATE_H_
+#define LOCKSTEP_SERVER_JOBS_JOB_STATE_H_
+
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "lockstep/v1/event.pb.h"
+
+namespace lockstep {
+
+// What can happen to a job.
+enum class JobCommand {
+  kAssign,      // a worker takes it
+  kRequeue,     // its worker or the server went away; the next attempt will be another one's
+  kSucceed,
+  kFail,
+  kCancel,
+};
+
+std::string_view JobCommandName(JobCommand command);
+
+// The state that `command` leads to. FAILED_PRECONDITION names both when the table in job_state.cc
+// has no such row; states that have ended have none at all.
+absl::StatusOr<v1::JobState> NextState(v1::JobState state, JobCommand command);
+
+// Succeeded, failed or cancelled: never changes again.
+bool HasEnded(v1::JobState state);
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_SERVER_JOBS_JOB_STATE_H_
