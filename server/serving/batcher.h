@@ -6,6 +6,7 @@
 #include <deque>
 #include <span>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -54,16 +55,26 @@ class Batcher {
   void Submit(Request request);
 
  private:
-  // A request whose rows are being computed.
+  // A request that is being computed.
   struct Running {
+    explicit Running(Request request) : request(std::move(request)) {}
+    int64_t samples_left() const { return request.samples - samples_done; }
+
     Request request;
     int64_t samples_done = 0;
+    int64_t rows = 0;  // samples in the present pass; less than what is left only for the last one
     std::vector<float> y;
   };
 
   void Run();
   // Waits for work, then moves requests into `running` until a pass is full. False: stop.
   bool Admit(std::vector<Running>& running);
+  // Ends the requests whose answer nobody waits for: nothing is computed for them.
+  static void DropUnwanted(std::vector<Running>& running);
+  // Chooses the rows of the next pass and copies them together. Returns their number.
+  int64_t Gather(std::vector<Running>& running, std::vector<float>& x) const;
+  // Hands out the rows of a pass and ends the requests that are complete.
+  void Scatter(std::span<const float> y, std::vector<Running>& running) const;
   bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return stopping_ || !queue_.empty();
   }

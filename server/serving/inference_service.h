@@ -2,6 +2,7 @@
 #define LOCKSTEP_SERVER_SERVING_INFERENCE_SERVICE_H_
 
 #include <cstdint>
+#include <string>
 
 #include "inference/inference.grpc.pb.h"
 #include "server/api/handler.h"
@@ -38,6 +39,14 @@ class InferenceService : public inference::GRPCInferenceService::CallbackService
                                        inference::ModelInferResponse* response) override;
 
  private:
+  using Handle = ModelRepository::Handle;
+
+  void Find(const std::string& name, const std::string& version, ModelRepository::Found found);
+  void Infer(Handle model, grpc::CallbackServerContext* context,
+             const inference::ModelInferRequest& request, inference::ModelInferResponse& response,
+             Gate::Done done);
+  void Describe(const ServedModel& model, inference::ModelMetadataResponse& response) const;
+
   Gate* const gate_;
   ModelRepository* const repository_;
   const int64_t max_response_bytes_;

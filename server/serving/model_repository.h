@@ -47,8 +47,8 @@ class ModelRepository {
   // Learns what there is and begins to load the newest versions. `source` must outlive it.
   static absl::StatusOr<std::unique_ptr<ModelRepository>> Start(ModelSource* source,
                                                                 const Options& options);
-  // Finishes loads that are waited for and answers queued requests. REQUIRES: no handle is held
-  // outside; that is so once the gRPC server has been shut down.
+  // Finishes loads, answers queued requests, and waits until nobody holds a handle; so shut the
+  // gRPC server down first.
   ~ModelRepository();
   ModelRepository(const ModelRepository&) = delete;
   ModelRepository& operator=(const ModelRepository&) = delete;
@@ -72,24 +72,27 @@ class ModelRepository {
  private:
   struct Entry {
     Handle model;                // null: not in memory
-    bool loading = false;        // in to_load_ or with the loading thread
-    std::vector<Found> waiting;  // for that load
-    int64_t last_use = 0;        // place in the order of uses
+    bool loading = false;        // stands in to_load_
+    std::vector<Found> waiting;  // for the end of that load
+    int64_t last_use = 0;        // by the count of uses_
   };
   using Versioned = std::map<int64_t, Entry>;
+  using Key = std::pair<std::string, int64_t>;
 
-  ModelRepository(ModelSource* source, const Options& options);
+  ModelRepository(ModelSource* source, const ModelSource::VersionList& versions,
+                  const Options& options);
 
   void Enqueue(const std::string& name, int64_t version) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The loading thread.
   void Run();
-  void Load(const std::string& name, int64_t version);
-  // Takes the least recently used older versions out until few enough are left. The caller drops
-  // them after it has released the lock.
+  void Load(const Key& key);
+  // Takes the least recently used older versions out of models_ until few enough are left; the
+  // caller drops them after it has released the lock.
   std::vector<Handle> Evict() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Handle MakeHandle(LoadedModel loaded);
-  void Retire(const ServedModel* model);
+  bool NothingToLoad() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return to_load_.empty(); }
   bool HasWork() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return stopping_ || !to_load_.empty() || !retired_.empty();
+    return !to_load_.empty() || !retired_.empty() || (stopping_ && live_models_ == 0);
   }
 
   ModelSource* const source_;
@@ -97,10 +100,11 @@ class ModelRepository {
 
   mutable absl::Mutex mutex_;
   std::map<std::string, Versioned> models_ ABSL_GUARDED_BY(mutex_);
-  std::deque<std::pair<std::string, int64_t>> to_load_ ABSL_GUARDED_BY(mutex_);
-  // Nobody holds these any more. Their end waits for a thread, so it is the loading thread's task,
-  // not that of whoever happened to drop the last handle.
+  std::deque<Key> to_load_ ABSL_GUARDED_BY(mutex_);  // the first one is being loaded
+  // Nobody holds these any more. Their end waits for their batch thread, so it is the loading
+  // thread's task, not that of whoever happened to drop the last handle.
   std::vector<std::unique_ptr<const ServedModel>> retired_ ABSL_GUARDED_BY(mutex_);
+  int64_t live_models_ ABSL_GUARDED_BY(mutex_) = 0;  // handed out or retired, not yet destroyed
   int64_t uses_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;

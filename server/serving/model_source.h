@@ -24,9 +24,11 @@ struct LoadedModel {
 // Where the models to serve come from. Calls may wait for the disk; one at a time.
 class ModelSource {
  public:
+  using VersionList = std::map<std::string, std::vector<int64_t>>;
+
   virtual ~ModelSource() = default;
   // Every model with all its versions.
-  virtual absl::StatusOr<std::map<std::string, std::vector<int64_t>>> ListVersions() = 0;
+  virtual absl::StatusOr<VersionList> ListVersions() = 0;
   virtual absl::StatusOr<LoadedModel> Load(const std::string& name, int64_t version) = 0;
 };
 
@@ -36,7 +38,7 @@ class PublishedModels : public ModelSource {
   // Both must outlive it.
   PublishedModels(Store* store, BlobStore* blobs) : store_(store), blobs_(blobs) {}
 
-  absl::StatusOr<std::map<std::string, std::vector<int64_t>>> ListVersions() override;
+  absl::StatusOr<VersionList> ListVersions() override;
   absl::StatusOr<LoadedModel> Load(const std::string& name, int64_t version) override;
 
  private:

@@ -1,0 +1,139 @@
+#include "server/serving/inference_service.h"
+
+#include <chrono>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "server/serving/infer_request.h"
+
+namespace lockstep {
+namespace {
+
+void DescribeTensor(std::string_view name, std::span<const int64_t> sample_shape,
+                    inference::ModelMetadataResponse::TensorMetadata& tensor) {
+  tensor.set_name(std::string(name));
+  tensor.set_datatype(std::string(kInferDatatype));
+  tensor.add_shape(-1);
+  for (int64_t dimension : sample_shape) tensor.add_shape(dimension);
+}
+
+absl::Status StillWanted(const grpc::CallbackServerContext& context) {
+  if (context.deadline() <= std::chrono::system_clock::now()) {
+    return absl::DeadlineExceededError("the deadline passed while the request waited");
+  }
+  if (context.IsCancelled()) return absl::CancelledError("the client cancelled the request");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* InferenceService::ServerLive(grpc::CallbackServerContext* context,
+                                                       const inference::ServerLiveRequest*,
+                                                       inference::ServerLiveResponse* response) {
+  return gate_->UnaryAsync(context, "GRPCInferenceService.ServerLive", [=](Gate::Done done) {
+    response->set_live(true);
+    done(absl::OkStatus());
+  });
+}
+
+grpc::ServerUnaryReactor* InferenceService::ServerReady(grpc::CallbackServerContext* context,
+                                                        const inference::ServerReadyRequest*,
+                                                        inference::ServerReadyResponse* response) {
+  return gate_->UnaryAsync(context, "GRPCInferenceService.ServerReady",
+                           [=, this](Gate::Done done) {
+                             response->set_ready(repository_->Ready());
+                             done(absl::OkStatus());
+                           });
+}
+
+grpc::ServerUnaryReactor* InferenceService::ServerMetadata(
+    grpc::CallbackServerContext* context, const inference::ServerMetadataRequest*,
+    inference::ServerMetadataResponse* response) {
+  return gate_->UnaryAsync(context, "GRPCInferenceService.ServerMetadata", [=](Gate::Done done) {
+    response->set_name("lockstep");
+    response->set_version(LOCKSTEP_VERSION);
+    done(absl::OkStatus());
+  });
+}
+
+grpc::ServerUnaryReactor* InferenceService::ModelReady(
+    grpc::CallbackServerContext* context, const inference::ModelReadyRequest* request,
+    inference::ModelReadyResponse* response) {
+  return gate_->UnaryAsync(context, "GRPCInferenceService.ModelReady", [=, this](Gate::Done done) {
+    Find(request->name(), request->version(),
+         [=, done = std::move(done)](absl::StatusOr<Handle> model) mutable {
+           response->set_ready(model.ok());
+           done(absl::IsUnavailable(model.status()) ? absl::OkStatus() : model.status());
+         });
+  });
+}
+
+grpc::ServerUnaryReactor* InferenceService::ModelMetadata(
+    grpc::CallbackServerContext* context, const inference::ModelMetadataRequest* request,
+    inference::ModelMetadataResponse* response) {
+  return gate_->UnaryAsync(
+      context, "GRPCInferenceService.ModelMetadata", [=, this](Gate::Done done) {
+        Find(request->name(), request->version(),
+             [=, this, done = std::move(done)](absl::StatusOr<Handle> model) mutable {
+               if (model.ok()) Describe(**model, *response);
+               done(model.status());
+             });
+      });
+}
+
+grpc::ServerUnaryReactor* InferenceService::ModelInfer(
+    grpc::CallbackServerContext* context, const inference::ModelInferRequest* request,
+    inference::ModelInferResponse* response) {
+  return gate_->UnaryAsync(context, "GRPCInferenceService.ModelInfer", [=, this](Gate::Done done) {
+    Find(request->model_name(), request->model_version(),
+         [=, this, done = std::move(done)](absl::StatusOr<Handle> model) mutable {
+           if (!model.ok()) return done(model.status());
+           Infer(*std::move(model), context, *request, *response, std::move(done));
+         });
+  });
+}
+
+void InferenceService::Infer(Handle model, grpc::CallbackServerContext* context,
+                             const inference::ModelInferRequest& request,
+                             inference::ModelInferResponse& response, Gate::Done done) {
+  absl::StatusOr<InferRows> rows =
+      ParseInferRequest(request, model->record, *model->network, max_response_bytes_);
+  if (!rows.ok()) return done(rows.status());
+  Batcher& batcher = *model->batcher;
+  batcher.Submit({.samples = rows->samples,
+                  .x = rows->x,
+                  .wanted = [context] { return StillWanted(*context); },
+                  .done = [&request, &response, rows = *rows, model = std::move(model),
+                           done = std::move(done)](Batcher::Answer y) mutable {
+                    if (y.ok()) {
+                      FillInferResponse(request, rows, model->record, *model->network, *y,
+                                        response);
+                    }
+                    done(y.status());
+                  }});
+}
+
+void InferenceService::Find(const std::string& name, const std::string& version,
+                            ModelRepository::Found found) {
+  absl::StatusOr<int64_t> number = ParseModelVersion(version);
+  if (!number.ok()) return std::move(found)(number.status());
+  repository_->Find(name, *number, std::move(found));
+}
+
+void InferenceService::Describe(const ServedModel& model,
+                                inference::ModelMetadataResponse& response) const {
+  response.set_name(model.record.name());
+  for (int64_t version : repository_->Versions(model.record.name())) {
+    response.add_versions(absl::StrCat(version));
+  }
+  response.set_platform("lockstep_safetensors");
+  DescribeTensor(InputName(model.record), model.network->input_shape(), *response.add_inputs());
+  DescribeTensor(kOutputName, model.network->output_shape(), *response.add_outputs());
+}
+
+}  // namespace lockstep
