@@ -1,0 +1,207 @@
+"""What is wrong is refused with the place where it is wrong, and the server goes on."""
+
+import copy
+import gzip
+import struct
+
+import data
+import numpy as np
+import programs
+import pytest
+
+
+def changed(path, value, spec=None):
+    """A copy of the job with one field set; path parts are names and indices. None removes it."""
+    result = copy.deepcopy(data.MLP if spec is None else spec)
+    target = result
+    for part in path[:-1]:
+        target = target[part]
+    if value is None:
+        del target[path[-1]]
+    else:
+        target[path[-1]] = value
+    return result
+
+
+LAYERS = ("model", "layers")
+
+# name: (job, what the message has to contain)
+BAD_SPECS = {
+    "unknown layer": (changed((*LAYERS, 0), {"lstm": {}}), ["layers[0]", "lstm"]),
+    "layer without a kind": (changed((*LAYERS, 0), {}), ["model.layers[0]"]),
+    "unknown field": (changed((*LAYERS, 0, "dense", "unit"), 3), ["unit"]),
+    "field of the wrong kind": (changed(("training", "epochs"), "many"), ["epochs"]),
+    "no layers": (changed(LAYERS, []), ["model.layers"]),
+    "zero units": (changed((*LAYERS, 0, "dense", "units"), 0), ["model.layers[0].dense.units", "0"]),
+    "negative units": (
+        changed((*LAYERS, 0, "dense", "units"), -5), ["model.layers[0].dense.units", "-5"]),
+    "unknown activation": (
+        changed((*LAYERS, 0, "dense", "activation"), "swoosh"),
+        ["model.layers[0].dense.activation", "swoosh", "relu"]),
+    "momentum beyond 1": (
+        changed((*LAYERS, 1, "batch_normalization", "momentum"), 1.5),
+        ["model.layers[1].batch_normalization.momentum", "1.5"]),
+    "epsilon of zero": (
+        changed((*LAYERS, 1, "batch_normalization", "epsilon"), 0.0),
+        ["model.layers[1].batch_normalization.epsilon"]),
+    "dropout of everything": (
+        changed((*LAYERS, 1), {"dropout": {"rate": 1.0}}), ["model.layers[1].dropout.rate"]),
+    "convolution of a vector": (
+        changed((*LAYERS, 0), {"conv2d": {"filters": 2, "kernel_size": [3]}}),
+        ["model.layers[0]", "8"]),
+    "kernel larger than the image": (
+        {**data.MLP,
+         "model": {"input": {"shape": [4, 2, 1]},
+                   "layers": [{"conv2d": {"filters": 2, "kernel_size": [5, 5]}}, {"flatten": {}},
+                              {"dense": {"units": 4, "activation": "softmax"}}]}},
+        ["model.layers[0]", "4", "5"]),
+    "no softmax before the loss": (
+        changed((*LAYERS, 2, "dense", "activation"), "relu"), ["softmax"]),
+    "two layers of one name": (
+        changed((*LAYERS, 0, "name"), "dense_1"), ["model.layers", "dense_1"]),
+    "input of zero size": (changed(("model", "input", "shape"), [0]), ["model.input.shape"]),
+    "input that is not the data's": (changed(("model", "input", "shape"), [9]), ["9", "8"]),
+    "no loss": (changed(("training", "loss"), None), ["training.loss"]),
+    "unknown metric": (changed(("training", "metrics"), ["f1"]), ["training.metrics", "f1"]),
+    "batch of nothing": (changed(("training", "batch_size"), 0), ["training.batch_size"]),
+    "batch larger than the data": (
+        changed(("training", "batch_size"), 251), ["training.batch_size", "251", "250"]),
+    "negative epochs": (changed(("training", "epochs"), -1), ["training.epochs", "-1"]),
+    "too many shards": (changed(("training", "shards"), 257), ["training.shards", "257"]),
+    "negative learning rate": (
+        changed(("training", "optimizer"), {"adam": {"learning_rate": -1}}),
+        ["training.optimizer.adam.learning_rate", "-1"]),
+    "learning rate that is no number": (
+        changed(("training", "optimizer"), {"sgd": {"learning_rate": "NaN"}}),
+        ["training.optimizer.sgd.learning_rate"]),
+    "unknown data set": (changed(("data", "train", "dataset"), "nowhere"), ["nowhere"]),
+    "unknown tensor": (changed(("data", "train", "x"), "z"), ["data.train", "z"]),
+    "model name with a slash": (changed(("publish_as",), "a/b"), ["publish_as"]),
+    "memory beyond all bounds": (
+        changed((*LAYERS, 0, "dense", "units"), 2_000_000_000_000), ["memory"]),
+    "sizes that overflow": (
+        changed((*LAYERS, 0, "dense", "units"), 2**62), ["model.layers[0]"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SPECS)
+def test_a_bad_spec_is_refused_with_the_fields_path(client, tmp_path, case):
+    spec, expected = BAD_SPECS[case]
+    message = client.refused("submit", programs.write_spec(spec, tmp_path))
+    for part in expected:
+        assert part in message, message
+    assert client.json("jobs").get("jobs", []) == []
+    client.train(data.job(), tmp_path)
+
+
+def test_a_job_file_that_is_no_json_is_refused_with_the_line(client, tmp_path):
+    path = tmp_path / "job.json"
+    path.write_text('{\n  "model": {\n')
+    assert "line" in client.refused("submit", path)
+    assert str(tmp_path / "absent.json") in client.run(
+        "submit", tmp_path / "absent.json", exit_code=2)
+
+
+# name: (what it does to the data, what the job's end says)
+BAD_VALUES = {
+    "label outside the classes": (lambda t: t["y"].__setitem__(17, 4), ["17", "4"]),
+    "negative label": (lambda t: t["y"].__setitem__(17, -1), ["17", "-1"]),
+    "NaN": (lambda t: t["x"].__setitem__((17, 3), np.nan), ["17", "nan"]),
+    "infinity": (lambda t: t["x"].__setitem__((17, 3), np.inf), ["17", "inf"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_VALUES)
+def test_a_bad_value_fails_the_job_and_names_the_sample(client, tmp_path, case):
+    spoil, expected = BAD_VALUES[case]
+    tensors = data.blobs(250)
+    spoil(tensors)
+    client.add_npz("bad", tensors, tmp_path)
+    job_id = client.submit(changed(("data", "train", "dataset"), "bad"), tmp_path)
+    job = client.wait_for_state(job_id, "FAILED")
+    for part in expected:
+        assert part in job["state_reason"].lower()
+    # Asked for when the job has ended, a watch still ends with its failure.
+    assert job["state_reason"] in client.refused("watch", job_id)
+    client.train(data.job(), tmp_path)
+
+
+@pytest.mark.parametrize("command", [
+    ["show", "absent"], ["watch", "absent"], ["cancel", "absent"],
+    ["fetch", "absent", "-o", "/dev/null"], ["predict", "absent", "--dataset", "blobs"],
+    ["evaluate", "absent", "--dataset", "blobs"]])
+def test_what_is_not_there_is_named(client, command):
+    message = client.refused(*command)
+    assert "absent" in message
+
+
+def test_a_data_set_that_is_not_the_models_is_refused(client, tmp_path):
+    client.train(data.job(), tmp_path)
+    client.add_npz("wider", data.blobs(10, features=9), tmp_path)
+    assert "9" in client.refused("predict", "mlp", "--dataset", "wider")
+    assert "nowhere" in client.refused("predict", "mlp", "--dataset", "nowhere")
+
+
+def test_a_data_set_never_changes(client, tmp_path):
+    client.add_npz("blobs", data.blobs(250), tmp_path)
+    path = tmp_path / "other.npz"
+    np.savez(path, **data.blobs(250, seed=1))
+    assert "blobs" in client.refused("datasets", "add", "blobs", "--npz", path)
+    assert len(client.json("datasets", "list")["datasets"]) == 1
+
+
+def idx(shape, payload, magic=0x0800):
+    return struct.pack(f">I{len(shape)}I", magic | len(shape), *shape) + payload
+
+
+CSV_HEAD = "width,height,kind\n1.5,2,a\n"
+IMAGES = idx((3, 2, 2), bytes(12))
+LABELS = idx((3,), bytes(3))
+NPY = b"\x93NUMPY\x01\x00"
+
+# name: (files, options, what the message has to contain)
+BAD_FILES = {
+    "gzip cut short": (
+        {"x": gzip.compress(IMAGES)[:-9], "y": LABELS}, ["--x", "x", "--y", "y"], ["x"]),
+    "gzip with a wrong sum": (
+        {"x": gzip.compress(IMAGES)[:-8] + bytes(8), "y": LABELS}, ["--x", "x", "--y", "y"], ["x"]),
+    "IDX cut short": ({"x": IMAGES[:-1], "y": LABELS}, ["--x", "x", "--y", "y"], ["x", "12"]),
+    "IDX that claims too much": (
+        {"x": idx((2**31, 2**31), b""), "y": LABELS}, ["--x", "x", "--y", "y"], ["x"]),
+    "neither IDX nor anything": (
+        {"x": b"hello, world", "y": LABELS}, ["--x", "x", "--y", "y"], ["x"]),
+    "fewer labels than images": (
+        {"x": IMAGES, "y": idx((2,), bytes(2))}, ["--x", "x", "--y", "y"], ["3", "2"]),
+    "npz that is no zip": ({"d": b"PK\x03\x04 not really"}, ["--npz", "d"], ["d"]),
+    "npy cut short": ({"x": NPY + b"\x76\x00{'descr'", "y": LABELS}, ["--x", "x", "--y", "y"], ["x"]),
+    "empty CSV": ({"d": b""}, ["--csv", "d"], ["d"]),
+    "CSV row too short": (
+        {"d": (CSV_HEAD + "3,b\n").encode()}, ["--csv", "d"], ["row 3"]),
+    "CSV with a missing value": (
+        {"d": (CSV_HEAD + "3,,b\n").encode()}, ["--csv", "d"], ["row 3", "height"]),
+    "CSV without the column": (
+        {"d": CSV_HEAD.encode()}, ["--csv", "d", "--label", "colour"], ["colour"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_a_bad_file_is_refused_with_the_place(client, tmp_path, case):
+    files, options, expected = BAD_FILES[case]
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    arguments = [tmp_path / option if option in files else option for option in options]
+    message = client.refused("datasets", "add", "bad", *arguments)
+    for part in expected:
+        assert part in message, message
+    assert [found["name"] for found in client.json("datasets", "list")["datasets"]] == ["blobs"]
+
+
+def test_a_csv_file_trains(client, tmp_path):
+    path = tmp_path / "flowers.csv"
+    rows = [f"{i % 7},{i % 5},{'red' if i % 3 else 'blue'},{'ab'[i % 2]}" for i in range(40)]
+    path.write_text("width,height,colour,kind\n" + "\n".join(rows) + "\n")
+    client.run("datasets", "add", "flowers", "--csv", path, "--label", "kind")
+    spec = changed(("data", "train", "dataset"), "flowers")
+    spec["model"]["input"]["shape"] = [4]
+    spec["model"]["layers"][2]["dense"]["units"] = 2
+    client.train(spec, tmp_path)
