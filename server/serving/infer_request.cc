@@ -31,7 +31,7 @@ std::string InputOfModel(const ModelInferRequest& request, const InputTensor& in
                       Quoted(request.model_name()));
 }
 
-absl::Status CheckInputNames(const ModelInferRequest& request, std::string_view expected) {
+absl::Status CheckInputNames(const ModelInferRequest& request, absl::string_view expected) {
   if (request.inputs_size() != 1) {
     return absl::InvalidArgumentError(
         absl::StrCat("expected 1 inputs but got ", request.inputs_size(), " inputs for model ",
@@ -82,7 +82,7 @@ absl::Status CheckShape(const ModelInferRequest& request, const InputTensor& inp
 }
 
 // The datatype of typed contents that are not FP32; empty when there are none.
-std::string_view WrongTypedField(const inference::InferTensorContents& contents) {
+absl::string_view WrongTypedField(const inference::InferTensorContents& contents) {
   if (contents.bool_contents_size() > 0) return "BOOL";
   if (contents.int_contents_size() > 0) return "INT32";
   if (contents.int64_contents_size() > 0) return "INT64";
@@ -116,7 +116,7 @@ absl::StatusOr<InferRows> FindContents(const ModelInferRequest& request,
                                                    Quoted(input.name()), " for model ",
                                                    Quoted(request.model_name()), " in request."));
   }
-  const std::string_view wrong = WrongTypedField(input.contents());
+  const absl::string_view wrong = WrongTypedField(input.contents());
   if (!wrong.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "unexpected explicit tensor data for input tensor ", Quoted(input.name()), " for model ",
@@ -129,12 +129,12 @@ absl::StatusOr<InferRows> FindContents(const ModelInferRequest& request,
 
 }  // namespace
 
-std::string_view InputName(const v1::ModelVersion& model) {
+absl::string_view InputName(const v1::ModelVersion& model) {
   const std::string& name = model.spec().input().name();
-  return name.empty() ? std::string_view("input") : name;
+  return name.empty() ? absl::string_view("input") : name;
 }
 
-absl::StatusOr<int64_t> ParseModelVersion(std::string_view version) {
+absl::StatusOr<int64_t> ParseModelVersion(absl::string_view version) {
   if (version.empty()) return 0;
   int64_t number = 0;
   if (!absl::SimpleAtoi(version, &number) || number <= 0) {
@@ -189,8 +189,8 @@ void FillInferResponse(const ModelInferRequest& request, const InferRows& rows,
   response.set_model_version(absl::StrCat(record.version()));
   response.set_id(request.id());
   auto& output = *response.add_outputs();
-  output.set_name(std::string(kOutputName));
-  output.set_datatype(std::string(kInferDatatype));
+  output.set_name(kOutputName);
+  output.set_datatype(kInferDatatype);
   output.add_shape(rows.samples);
   for (int64_t dimension : network.output_shape()) output.add_shape(dimension);
   if (rows.raw) {

@@ -4,10 +4,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "core/inference/inference_model.h"
 #include "inference/inference.pb.h"
 #include "lockstep/v1/registry.pb.h"
@@ -18,14 +18,14 @@
 namespace lockstep {
 
 // The only type that networks take and give.
-inline constexpr std::string_view kInferDatatype = "FP32";
-inline constexpr std::string_view kOutputName = "output";
+inline constexpr char kInferDatatype[] = "FP32";
+inline constexpr char kOutputName[] = "output";
 
 // "input" unless the spec names it.
-std::string_view InputName(const v1::ModelVersion& model);
+absl::string_view InputName(const v1::ModelVersion& model);
 
 // 0 for the empty string (the newest version); else a positive integer, or INVALID_ARGUMENT.
-absl::StatusOr<int64_t> ParseModelVersion(std::string_view version);
+absl::StatusOr<int64_t> ParseModelVersion(absl::string_view version);
 
 struct InferRows {
   int64_t samples = 0;

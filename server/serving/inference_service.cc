@@ -3,7 +3,6 @@
 #include <chrono>
 #include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -14,10 +13,10 @@
 namespace lockstep {
 namespace {
 
-void DescribeTensor(std::string_view name, std::span<const int64_t> sample_shape,
+void DescribeTensor(absl::string_view name, std::span<const int64_t> sample_shape,
                     inference::ModelMetadataResponse::TensorMetadata& tensor) {
   tensor.set_name(std::string(name));
-  tensor.set_datatype(std::string(kInferDatatype));
+  tensor.set_datatype(kInferDatatype);
   tensor.add_shape(-1);
   for (int64_t dimension : sample_shape) tensor.add_shape(dimension);
 }

@@ -135,7 +135,8 @@ void ModelRepository::Load(const Key& key) {
     result = absl::UnavailableError(absl::StrCat("model '", name, "' version ", version,
                                                  " is not at ready state: ",
                                                  loaded.status().message()));
-    spdlog::error("{}", result.status().message());
+    spdlog::error("cannot serve model '{}' version {}: {}", name, version,
+                  loaded.status().ToString());
   }
 
   std::vector<Found> waiting;
