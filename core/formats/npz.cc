@@ -1,4 +1,3 @@
-#include <algorithm>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -187,34 +186,41 @@ absl::StatusOr<std::string> Extract(std::string_view file, const Entry& entry) {
   return plain;
 }
 
+// Entries that share bytes could make a small file as large as one likes: together they may not claim
+// more bytes than there are.
+absl::Status CheckTotals(std::string_view file, const std::vector<Entry>& entries) {
+  uint64_t stored_left = file.size();
+  uint64_t plain_left = kMaxDecodedBytes;
+  for (const Entry& entry : entries) {
+    if (entry.stored_bytes > stored_left) {
+      return Invalid("its entries claim more bytes than the file has");
+    }
+    if (entry.plain_bytes > plain_left) {
+      return Invalid("it holds more than the ", kMaxDecodedBytes, " bytes allowed");
+    }
+    stored_left -= entry.stored_bytes;
+    plain_left -= entry.plain_bytes;
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::map<std::string, Tensor>> ReadNpz(std::string_view file) {
   absl::StatusOr<std::vector<Entry>> entries = ReadDirectory(file);
   if (!entries.ok()) return entries.status();
-  // Entries that share bytes could make a small file as large as one likes: together they may not
-  // claim more than there is.
-  uint64_t stored_bytes = 0;
-  uint64_t plain_bytes = 0;
+  if (absl::Status status = CheckTotals(file, *entries); !status.ok()) return status;
+
   std::map<std::string, Tensor> tensors;
   for (const Entry& entry : *entries) {
     const std::string shown = absl::CHexEscape(entry.name);
-    stored_bytes += std::min<uint64_t>(entry.stored_bytes, file.size() + 1);
-    plain_bytes += std::min<uint64_t>(entry.plain_bytes, kMaxDecodedBytes + 1);
-    if (stored_bytes > file.size()) return Invalid("its entries overlap at '", shown, "'");
-    if (plain_bytes > static_cast<uint64_t>(kMaxDecodedBytes)) {
-      return Invalid("holds more than the ", kMaxDecodedBytes, " bytes allowed at '", shown, "'");
-    }
     std::string_view key = entry.name;
-    if (!key.ends_with(kSuffix)) return Invalid("'", shown, "' is not an .npy file");
+    if (!key.ends_with(kSuffix)) return Invalid("entry '", shown, "' is not an .npy file");
     key.remove_suffix(kSuffix.size());
     absl::StatusOr<std::string> npy = Extract(file, entry);
     absl::StatusOr<Tensor> tensor = npy.ok() ? ReadNpy(*npy) : npy.status();
-    if (!tensor.ok()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("npz: entry '", shown, "': ", tensor.status().message()));
-    }
-    if (!tensors.emplace(key, std::move(*tensor)).second) {
+    if (!tensor.ok()) return Invalid("entry '", shown, "': ", std::string(tensor.status().message()));
+    if (!tensors.emplace(key, *std::move(tensor)).second) {
       return Invalid("two entries are called '", shown, "'");
     }
   }
