@@ -1,6 +1,7 @@
 #include "server/api/names.h"
 
 #include <algorithm>
+#include <string>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
@@ -8,10 +9,10 @@
 
 namespace lockstep {
 
-absl::Status CheckName(std::string_view field, std::string_view value, size_t max_length,
-                       std::string_view punctuation) {
+absl::Status CheckName(const std::string& field, const std::string& value, size_t max_length,
+                       const std::string& punctuation) {
   const bool allowed = std::all_of(value.begin(), value.end(), [&](unsigned char c) {
-    return absl::ascii_isalnum(c) || punctuation.find(c) != std::string_view::npos;
+    return absl::ascii_isalnum(c) || punctuation.find(c) != std::string::npos;
   });
   if (allowed && !value.empty() && value.size() <= max_length) return absl::OkStatus();
   // A hostile name may be long and binary; the message is neither.

@@ -3,46 +3,98 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "lockstep/v1/event.pb.h"
+#include "server/store/files.h"
 
 namespace lockstep {
 
-// The append-only log of one job: one file of records {length, CRC-32C, Event}, sequence numbers
-// from 1 without holes. Any number of readers, each at its own place, cost the writer nothing.
+// The append-only log of one job: one file of records {length, CRC-32C, Event}, both numbers 32 bits
+// little-endian, the CRC over the event's bytes; sequence numbers from 1 without holes. Any number
+// of readers, each at its own place, cost the writer nothing. One EventLog a file at a time.
 // Thread-safe.
 class EventLog {
  public:
-  // Reads what is there; a torn record at the end (a crash while writing) is cut off.
+  // Reads what is there, or starts a new file; from the first damaged record on (a crash while
+  // writing tears the end) the file is cut off.
   static absl::StatusOr<std::unique_ptr<EventLog>> Open(const std::string& path);
-  virtual ~EventLog() = default;
 
-  // Gives the events their sequence numbers and time, writes and fsyncs them, then wakes the
-  // watchers. Step and epoch records that are in the log already (an earlier attempt wrote them) are
-  // compared, all but timing, and dropped; a difference is DATA_LOSS and names the step.
-  virtual absl::Status Append(std::span<v1::Event> events) = 0;
+  // Gives the events their sequence numbers and time, writes and fsyncs them all at once, then wakes
+  // the watchers. Step and epoch records that are in the log already (an earlier attempt wrote them)
+  // are compared, all but timing, and dropped, their sequence left 0; a difference is DATA_LOSS,
+  // names the step, and appends nothing. INVALID_ARGUMENT for an event beyond 1 MiB,
+  // FAILED_PRECONDITION once closed.
+  absl::Status Append(std::span<v1::Event> events);
   // Nothing more will come: watchers that have read everything are told so.
-  virtual absl::Status Close() = 0;
+  absl::Status Close();
 
-  virtual int64_t last_sequence() const = 0;
+  int64_t last_sequence() const;
 
   // Waits for events from `sequence` on. As soon as there are any, or the log is closed, calls
   // `ready` once, from another thread or this one; it must not block. Returns a ticket.
-  virtual int64_t NotifyFrom(int64_t sequence, std::function<void()> ready) = 0;
-  // After it returns, `ready` of that ticket will not be called any more.
-  virtual void CancelNotify(int64_t ticket) = 0;
+  int64_t NotifyFrom(int64_t sequence, std::function<void()> ready);
+  // After it returns, `ready` of that ticket will not be called any more and is not running; so it
+  // must not be called from within `ready`.
+  void CancelNotify(int64_t ticket);
 
   struct Batch {
     std::vector<v1::Event> events;
     bool end = false;  // the log is closed and these are the last
   };
-  // Up to `limit` events from `sequence` on; reads the file, keeps nothing.
-  virtual absl::StatusOr<Batch> Read(int64_t sequence, int limit) const = 0;
+  // Up to `limit` events from `sequence` (>= 1) on; reads the file, keeps nothing.
+  absl::StatusOr<Batch> Read(int64_t sequence, int limit) const;
+
+ private:
+  // Where the records of one kind are, by the step or epoch they are about, which only ever grows.
+  struct Place {
+    int64_t key;
+    int64_t sequence;
+  };
+  struct Watcher {
+    int64_t sequence;
+    std::function<void()> ready;
+  };
+
+  explicit EventLog(File file) : file_(std::move(file)) {}
+
+  absl::Status Load();
+  // For step and epoch records where they are listed and what for; null for others.
+  std::vector<Place>* PlacesOf(const v1::Event& event, int64_t* key)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mutex_);
+  void Index(const v1::Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mutex_);
+  absl::StatusOr<bool> IsReplay(const v1::Event& event)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mutex_);
+  absl::Status WriteDurably(int64_t offset, const std::string& records)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mutex_);
+  bool IsDue(const Watcher& watcher) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void WakeWatchers() ABSL_LOCKS_EXCLUDED(mutex_);
+
+  const File file_;
+
+  // Held by the writer while it waits for the disk, which readers and watchers must not.
+  absl::Mutex append_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
+  std::vector<Place> steps_ ABSL_GUARDED_BY(append_mutex_);
+  std::vector<Place> epochs_ ABSL_GUARDED_BY(append_mutex_);
+  absl::Status failure_ ABSL_GUARDED_BY(append_mutex_);  // of a sync: the file's end is unknown
+
+  mutable absl::Mutex mutex_;
+  // ends_[s] is where the record of sequence s ends and the next begins; ends_[0] is 0.
+  std::vector<int64_t> ends_ ABSL_GUARDED_BY(mutex_) = {0};
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
+  int64_t next_ticket_ ABSL_GUARDED_BY(mutex_) = 1;
+  std::map<int64_t, Watcher> watchers_ ABSL_GUARDED_BY(mutex_);  // by ticket
+  absl::flat_hash_set<int64_t> waking_ ABSL_GUARDED_BY(mutex_);  // tickets being called
 };
 
 }  // namespace lockstep

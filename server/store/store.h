@@ -19,33 +19,41 @@ namespace lockstep {
 // not block go through a thread pool.
 class Store {
  public:
-  // FAILED_PRECONDITION when another server has the directory or the file is of a newer version.
+  // FAILED_PRECONDITION when the file is of a newer version. One server a file: DataDirectory holds
+  // the lock.
   static absl::StatusOr<std::unique_ptr<Store>> Open(const std::string& path);
-  virtual ~Store() = default;
+  ~Store();
 
   // ALREADY_EXISTS when the id is taken.
-  virtual absl::Status InsertJob(const v1::Job& job) = 0;
+  absl::Status InsertJob(const v1::Job& job);
   // NOT_FOUND names the id.
-  virtual absl::StatusOr<v1::Job> GetJob(const std::string& id) = 0;
+  absl::StatusOr<v1::Job> GetJob(const std::string& id);
   // Newest first.
-  virtual absl::StatusOr<std::vector<v1::Job>> ListJobs() = 0;
-  // Replaces the record of a job that is there.
-  virtual absl::Status UpdateJob(const v1::Job& job) = 0;
+  absl::StatusOr<std::vector<v1::Job>> ListJobs();
+  // Replaces the record of a job that is there; NOT_FOUND names the id.
+  absl::Status UpdateJob(const v1::Job& job);
 
   // Publishes a model version and the job that made it, in one transaction. `version.version()` is
   // chosen here (newest + 1) and set in both.
-  virtual absl::Status PublishModel(v1::ModelVersion& version, v1::Job& job) = 0;
+  absl::Status PublishModel(v1::ModelVersion& version, v1::Job& job);
   // Version 0: the newest. NOT_FOUND names model and version.
-  virtual absl::StatusOr<v1::ModelVersion> GetModel(const std::string& name, int64_t version) = 0;
+  absl::StatusOr<v1::ModelVersion> GetModel(const std::string& name, int64_t version);
   // The newest version of each, by name.
-  virtual absl::StatusOr<std::vector<v1::ModelVersion>> ListModels() = 0;
+  absl::StatusOr<std::vector<v1::ModelVersion>> ListModels();
   // All version numbers of a model, ascending; empty for an unknown one.
-  virtual absl::StatusOr<std::vector<int64_t>> ListModelVersions(const std::string& name) = 0;
+  absl::StatusOr<std::vector<int64_t>> ListModelVersions(const std::string& name);
 
-  // ALREADY_EXISTS when the name is taken by another digest; OK and unchanged for the same one.
-  virtual absl::StatusOr<v1::Dataset> InsertDataset(const v1::Dataset& dataset) = 0;
-  virtual absl::StatusOr<v1::Dataset> GetDataset(const std::string& name) = 0;
-  virtual absl::StatusOr<std::vector<v1::Dataset>> ListDatasets() = 0;
+  // What is stored from now on: `dataset`, or the record that was there with the same name and
+  // digest. ALREADY_EXISTS when the name is taken by another digest.
+  absl::StatusOr<v1::Dataset> InsertDataset(const v1::Dataset& dataset);
+  absl::StatusOr<v1::Dataset> GetDataset(const std::string& name);
+  // By name.
+  absl::StatusOr<std::vector<v1::Dataset>> ListDatasets();
+
+ private:
+  struct Impl;
+  explicit Store(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
 };
 
 }  // namespace lockstep

@@ -1,0 +1,115 @@
+#include <signal.h>
+#include <spdlog/cfg/env.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+
+#include "server/app/serve.h"
+#include "server/app/token_file.h"
+#include "server/worker/worker.h"
+
+namespace lockstep {
+namespace {
+
+// One line an event: time, level, what, key=value. SPDLOG_LEVEL=debug shows every RPC.
+void SetUpLogging() {
+  spdlog::set_default_logger(spdlog::stderr_logger_mt("lockstepd"));
+  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
+  spdlog::cfg::load_env_levels();
+}
+
+CLI::App* AddServe(CLI::App& app, ServeOptions& options) {
+  CLI::App* serve = app.add_subcommand(
+      "serve", "Takes jobs, trains them with local workers, answers inference requests");
+  serve->add_option("--data-dir", options.data_directory, "Where everything is kept")
+      ->capture_default_str();
+  serve->add_option("--listen", options.listen, "HOST:PORT; port 0 takes any free one")
+      ->capture_default_str();
+  serve->add_option("--local-workers", options.local_workers, "Worker processes to start")
+      ->check(CLI::Range(0, 256))
+      ->capture_default_str();
+  serve->add_option("--threads", options.threads, "Of each local worker; 0: all CPUs")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  serve->add_option("--token-file", options.token_file,
+                    "Clients must send `authorization: Bearer <what this file holds>`");
+  serve->add_flag("--insecure", options.insecure,
+                  "Listen beyond this machine without a token");
+  serve->add_option("--max-message-mb", options.max_message_mb, "Largest request and answer")
+      ->check(CLI::Range(4, 1024))
+      ->capture_default_str();
+  serve->add_option("--max-job-memory-mb", options.max_job_memory_mb,
+                    "Larger jobs are refused; 0: three quarters of this machine's memory")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  serve->add_option("--max-queue", options.max_queue,
+                    "Inference requests that may wait, for each model version")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  return serve;
+}
+
+CLI::App* AddWork(CLI::App& app, WorkerOptions& options, std::string& token_file) {
+  CLI::App* work = app.add_subcommand("work", "Trains what a server gives it");
+  work->add_option("--server", options.server, "unix:PATH or HOST:PORT")->required();
+  work->add_option("--token-file", token_file, "The server's worker.token")->required();
+  work->add_option("--cache-dir", options.cache_directory, "For copies of data sets")->required();
+  work->add_option("--threads", options.threads, "0: all CPUs")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  work->add_flag("--die-with-parent", options.die_with_parent,
+                 "End when the process that started it does");
+  return work;
+}
+
+int Main(int argc, char** argv) {
+  SetUpLogging();
+  CLI::App app("Lockstep's server: trains neural networks as a service, to the same bits.",
+               "lockstepd");
+  app.require_subcommand(1);
+  ServeOptions serve_options;
+  WorkerOptions worker_options;
+  std::string worker_token_file;
+  CLI::App* serve = AddServe(app, serve_options);
+  AddWork(app, worker_options, worker_token_file);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kExitUsage;
+  }
+
+  // Before the first thread, so that every thread inherits it. A reader of our log that goes away
+  // must not take the server along.
+  signal(SIGPIPE, SIG_IGN);
+  if (serve->parsed()) {
+    sigset_t stop;
+    sigemptyset(&stop);
+    sigaddset(&stop, SIGTERM);
+    sigaddset(&stop, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &stop, nullptr);
+    return Serve(serve_options);
+  }
+  absl::StatusOr<std::string> token = ReadTokenFile(worker_token_file);
+  if (!token.ok()) {
+    std::fprintf(stderr, "lockstepd: --token-file: %s\n",
+                 std::string(token.status().message()).c_str());
+    return kExitUsage;
+  }
+  worker_options.token = *std::move(token);
+  return RunWorker(worker_options);
+}
+
+}  // namespace
+}  // namespace lockstep
+
+int main(int argc, char** argv) {
+  try {
+    return lockstep::Main(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "lockstepd: %s\n", error.what());
+    return 1;
+  }
+}

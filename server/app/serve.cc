@@ -1,0 +1,302 @@
+#include "server/app/serve.h"
+
+#include <grpc/support/log.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "server/api/blob_service.h"
+#include "server/api/dataset_service.h"
+#include "server/api/executor.h"
+#include "server/api/handler.h"
+#include "server/api/model_service.h"
+#include "server/app/listen_address.h"
+#include "server/app/token_file.h"
+#include "server/jobs/job_manager.h"
+#include "server/jobs/job_service.h"
+#include "server/jobs/supervisor.h"
+#include "server/jobs/worker_service.h"
+#include "server/serving/inference_service.h"
+#include "server/serving/model_repository.h"
+#include "server/serving/model_source.h"
+#include "server/store/blob_store.h"
+#include "server/store/data_directory.h"
+#include "server/store/files.h"
+#include "server/store/store.h"
+
+namespace lockstep {
+namespace {
+
+constexpr int kExecutorThreads = 4;
+// Of one connection; more wait at the client.
+constexpr int kMaxConcurrentStreams = 1024;
+// For calls that are under way when the server stops; then they are cancelled.
+constexpr std::chrono::seconds kDrain{2};
+
+// Why a server cannot start, and with which exit code.
+struct Refusal {
+  int exit_code;
+  std::string message;
+};
+
+int64_t PhysicalMemoryBytes() {
+  return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
+}
+
+// Everything that runs, in the order of its dependencies: members are destroyed in reverse.
+class Server {
+ public:
+  explicit Server(const ServeOptions& options) : options_(options) {}
+
+  // Each returns what is in the way, if anything.
+  std::optional<Refusal> CheckOptions();
+  std::optional<Refusal> OpenData();
+  std::optional<Refusal> Listen();
+
+  void StartLocalWorkers();
+  void Stop();
+
+ private:
+  absl::Status OpenStores();
+  std::unique_ptr<grpc::Server> ListenForWorkers();
+  std::unique_ptr<grpc::Server> ListenForClients(int* port);
+
+  const ServeOptions options_;
+  ListenAddress listen_;
+  std::string token_;
+  std::string worker_token_;
+
+  std::unique_ptr<DataDirectory> directory_;
+  std::unique_ptr<Store> store_;
+  std::unique_ptr<BlobStore> blobs_;
+  std::unique_ptr<PublishedModels> published_;
+  std::unique_ptr<ModelRepository> models_;
+  std::unique_ptr<JobManager> jobs_;
+
+  Executor executor_{kExecutorThreads};
+  std::unique_ptr<Gate> gate_;
+  std::unique_ptr<Gate> worker_gate_;
+  std::vector<std::unique_ptr<grpc::Service>> services_;
+  std::unique_ptr<grpc::Server> worker_server_;
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<Supervisor> supervisor_;
+};
+
+std::optional<Refusal> Server::CheckOptions() {
+  absl::StatusOr<ListenAddress> listen = ParseListenAddress(options_.listen);
+  if (!listen.ok()) {
+    return Refusal{kExitUsage, absl::StrCat("--listen: ", listen.status().message())};
+  }
+  listen_ = *std::move(listen);
+  if (!options_.token_file.empty()) {
+    absl::StatusOr<std::string> token = ReadTokenFile(options_.token_file);
+    if (!token.ok()) {
+      return Refusal{kExitUsage, absl::StrCat("--token-file: ", token.status().message())};
+    }
+    token_ = *std::move(token);
+  }
+  if (!listen_.loopback && token_.empty() && !options_.insecure) {
+    return Refusal{kExitUsage,
+                   absl::StrCat("--listen ", options_.listen,
+                                " lets other machines in: give --token-file FILE so that only "
+                                "those who know the token may call, or --insecure to let in all")};
+  }
+  return std::nullopt;
+}
+
+absl::Status Server::OpenStores() {
+  absl::StatusOr<DataDirectory> directory = DataDirectory::Open(options_.data_directory);
+  if (!directory.ok()) return directory.status();
+  directory_ = std::make_unique<DataDirectory>(*std::move(directory));
+  const size_t longest = sizeof(sockaddr_un::sun_path) - 1;
+  if (directory_->worker_socket().size() > longest) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the path of the socket for workers, ", directory_->worker_socket(),
+                     ", is longer than the ", longest,
+                     " bytes that sockets may have; choose a shorter --data-dir"));
+  }
+  absl::StatusOr<std::unique_ptr<Store>> store = Store::Open(directory_->database());
+  if (!store.ok()) return store.status();
+  store_ = *std::move(store);
+  absl::StatusOr<std::unique_ptr<BlobStore>> blobs = BlobStore::Open(directory_->blobs());
+  if (!blobs.ok()) return blobs.status();
+  blobs_ = *std::move(blobs);
+  absl::StatusOr<std::string> token = WriteNewToken(directory_->worker_token());
+  if (!token.ok()) return token.status();
+  worker_token_ = *std::move(token);
+
+  published_ = std::make_unique<PublishedModels>(store_.get(), blobs_.get());
+  ModelRepository::Options serving;
+  serving.batcher.max_queued_requests = options_.max_queue;
+  absl::StatusOr<std::unique_ptr<ModelRepository>> models =
+      ModelRepository::Start(published_.get(), serving);
+  if (!models.ok()) return models.status();
+  models_ = *std::move(models);
+
+  JobManager::Options jobs;
+  jobs.runs_directory = directory_->runs();
+  jobs.max_job_memory_bytes = options_.max_job_memory_mb > 0 ? options_.max_job_memory_mb << 20
+                                                             : PhysicalMemoryBytes() / 4 * 3;
+  jobs.on_published = [models = models_.get()](const std::string& name, int64_t version) {
+    models->Published(name, version);
+  };
+  absl::StatusOr<std::unique_ptr<JobManager>> manager =
+      JobManager::Create(std::move(jobs), store_.get(), blobs_.get());
+  if (!manager.ok()) return manager.status();
+  jobs_ = *std::move(manager);
+  return absl::OkStatus();
+}
+
+std::optional<Refusal> Server::OpenData() {
+  absl::Status opened = OpenStores();
+  if (opened.ok()) return std::nullopt;
+  return Refusal{kExitBadDataDirectory,
+                 absl::StrCat("--data-dir ", options_.data_directory, ": ", opened.message())};
+}
+
+// Workers find only what they need, on a socket that only this user can open.
+std::unique_ptr<grpc::Server> Server::ListenForWorkers() {
+  worker_gate_ = std::make_unique<Gate>(worker_token_, &executor_);
+  services_.push_back(std::make_unique<WorkerService>(worker_token_, jobs_.get()));
+  grpc::ServerBuilder builder;
+  builder.RegisterService(services_.back().get());
+  services_.push_back(std::make_unique<BlobService>(worker_gate_.get(), blobs_.get()));
+  builder.RegisterService(services_.back().get());
+  builder.AddListeningPort("unix:" + directory_->worker_socket(),
+                           grpc::InsecureServerCredentials());
+  // The socket's mode follows the umask, which no other thread needs meanwhile.
+  const mode_t mask = umask(0077);
+  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  umask(mask);
+  return server;
+}
+
+std::unique_ptr<grpc::Server> Server::ListenForClients(int* port) {
+  gate_ = std::make_unique<Gate>(token_, &executor_);
+  const int max_message_bytes = options_.max_message_mb << 20;
+  std::vector<std::unique_ptr<grpc::Service>> services;
+  services.push_back(std::make_unique<BlobService>(gate_.get(), blobs_.get()));
+  services.push_back(std::make_unique<DatasetService>(gate_.get(), store_.get(), blobs_.get()));
+  services.push_back(std::make_unique<JobService>(gate_.get(), jobs_.get()));
+  services.push_back(std::make_unique<ModelService>(gate_.get(), store_.get()));
+  services.push_back(
+      std::make_unique<InferenceService>(gate_.get(), models_.get(), max_message_bytes));
+
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::ServerBuilder builder;
+  // Otherwise a second server could take the same port, and half of the clients.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxConcurrentStreams);
+  builder.SetMaxReceiveMessageSize(max_message_bytes);
+  builder.SetMaxSendMessageSize(max_message_bytes);
+  builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), port);
+  for (std::unique_ptr<grpc::Service>& service : services) {
+    builder.RegisterService(service.get());
+    services_.push_back(std::move(service));
+  }
+  return builder.BuildAndStart();
+}
+
+std::optional<Refusal> Server::Listen() {
+  worker_server_ = ListenForWorkers();
+  if (worker_server_ == nullptr) {
+    return Refusal{kExitBadDataDirectory,
+                   absl::StrCat("cannot listen on ", directory_->worker_socket())};
+  }
+  int port = 0;
+  server_ = ListenForClients(&port);
+  if (server_ == nullptr || port == 0) {
+    return Refusal{kExitCannotListen,
+                   absl::StrCat("cannot listen on ", options_.listen,
+                                ": the port is in use, not allowed, or the address is not this "
+                                "machine's; choose another --listen")};
+  }
+  const std::string address = absl::StrCat(listen_.host, ":", port);
+  if (absl::Status s = WriteFileAtomically(directory_->address(), address + "\n", 0644); !s.ok()) {
+    return Refusal{kExitBadDataDirectory, std::string(s.message())};
+  }
+  spdlog::info("server ready address={} data_dir={} token={}", address, directory_->path(),
+               token_.empty() ? "none" : "required");
+  return std::nullopt;
+}
+
+void Server::StartLocalWorkers() {
+  if (options_.local_workers == 0) return;
+  Supervisor::Options workers;
+  workers.workers = options_.local_workers;
+  workers.arguments = {"work",          "--die-with-parent",
+                       "--server",      "unix:" + directory_->worker_socket(),
+                       "--token-file",  directory_->worker_token(),
+                       "--cache-dir",   directory_->cache(),
+                       "--threads",     absl::StrCat(options_.threads)};
+  supervisor_ = std::make_unique<Supervisor>(std::move(workers));
+}
+
+void Server::Stop() {
+  if (directory_ != nullptr) RemoveFile(directory_->address()).IgnoreError();
+  if (server_ != nullptr) server_->GetHealthCheckService()->SetServingStatus(false);
+  // Jobs stay as they are: the next server takes them up.
+  if (jobs_ != nullptr) jobs_->Stop();
+  supervisor_.reset();
+  if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now() + kDrain);
+  if (worker_server_ != nullptr) worker_server_->Shutdown(std::chrono::system_clock::now());
+}
+
+void WaitForStopSignal() {
+  sigset_t stop;
+  sigemptyset(&stop);
+  sigaddset(&stop, SIGTERM);
+  sigaddset(&stop, SIGINT);
+  int signal_number = 0;
+  sigwait(&stop, &signal_number);
+  spdlog::info("server stopping signal={}", strsignal(signal_number));
+  // Who cannot wait sends a second one.
+  pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);
+}
+
+// gRPC's own complaints, in our log's form.
+void LogFromGrpc(gpr_log_func_args* args) {
+  if (args->severity == GPR_LOG_SEVERITY_ERROR) {
+    spdlog::warn("grpc message=\"{}\"", args->message);
+  }
+}
+
+}  // namespace
+
+int Serve(const ServeOptions& options) {
+  gpr_set_log_function(LogFromGrpc);
+  Server server(options);
+  std::optional<Refusal> refusal = server.CheckOptions();
+  if (!refusal.has_value()) refusal = server.OpenData();
+  if (!refusal.has_value()) refusal = server.Listen();
+  if (refusal.has_value()) {
+    std::fprintf(stderr, "lockstepd: %s\n", refusal->message.c_str());
+    server.Stop();
+    return refusal->exit_code;
+  }
+  server.StartLocalWorkers();
+  WaitForStopSignal();
+  server.Stop();
+  spdlog::info("server stopped");
+  return 0;
+}
+
+}  // namespace lockstep

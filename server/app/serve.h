@@ -1,0 +1,31 @@
+#ifndef LOCKSTEP_SERVER_APP_SERVE_H_
+#define LOCKSTEP_SERVER_APP_SERVE_H_
+
+#include <cstdint>
+#include <string>
+
+namespace lockstep {
+
+inline constexpr int kExitUsage = 2;
+inline constexpr int kExitCannotListen = 3;
+inline constexpr int kExitBadDataDirectory = 4;
+
+struct ServeOptions {
+  std::string data_directory = "./lockstep-data";
+  std::string listen = "127.0.0.1:8001";
+  int local_workers = 1;
+  int threads = 0;                // of each local worker; 0: all CPUs it may use
+  std::string token_file;         // empty: clients need no token
+  bool insecure = false;          // allows that beyond this machine
+  int max_message_mb = 64;
+  int64_t max_job_memory_mb = 0;  // 0: three quarters of this machine's memory
+  int max_queue = 256;            // inference requests waiting, for each model version
+};
+
+// Runs a server until SIGTERM or SIGINT, which the caller must have blocked before any thread was
+// started. Returns the exit code; says on stderr why it is not 0, and what to do.
+int Serve(const ServeOptions& options);
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_SERVER_APP_SERVE_H_

@@ -1,0 +1,298 @@
+#include "server/events/event_log.h"
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "server/events/crc32c.h"
+
+namespace lockstep {
+namespace {
+
+constexpr int64_t kHeaderBytes = 8;
+constexpr size_t kMaxRecordBytes = kHeaderBytes + (1 << 20);
+// Of one read; a batch ends early rather than hold more. No record is longer.
+constexpr int64_t kMaxReadBytes = 4 << 20;
+
+void PutUint32(uint32_t value, std::string* out) {
+  for (int shift = 0; shift < 32; shift += 8) out->push_back(static_cast<char>(value >> shift));
+}
+
+uint32_t GetUint32(std::string_view bytes) {
+  uint32_t value = 0;
+  for (int i = 0; i < 4; ++i) value |= uint32_t{static_cast<unsigned char>(bytes[i])} << (8 * i);
+  return value;
+}
+
+void AppendRecord(const v1::Event& event, std::string* out) {
+  const std::string payload = event.SerializeAsString();
+  PutUint32(static_cast<uint32_t>(payload.size()), out);
+  PutUint32(Crc32c(payload), out);
+  out->append(payload);
+}
+
+struct Record {
+  v1::Event event;
+  int64_t bytes;  // header included
+};
+
+// The record that `bytes` begin with; nothing when it is torn or damaged.
+std::optional<Record> ParseRecord(std::string_view bytes) {
+  if (static_cast<int64_t>(bytes.size()) < kHeaderBytes) return std::nullopt;
+  const uint32_t length = GetUint32(bytes);
+  const uint32_t crc = GetUint32(bytes.substr(4));
+  // No event is empty: a tail of zeros, which a crash may leave, is not a record.
+  if (length == 0 || length > bytes.size() - kHeaderBytes) return std::nullopt;
+  const std::string_view payload = bytes.substr(kHeaderBytes, length);
+  if (Crc32c(payload) != crc) return std::nullopt;
+  Record record;
+  if (!record.event.ParseFromArray(payload.data(), static_cast<int>(length))) return std::nullopt;
+  record.bytes = kHeaderBytes + length;
+  return record;
+}
+
+// The part of a record that every run of a job must repeat, as bytes: so that doubles are compared
+// by their bits.
+std::string Promised(v1::Event event) {
+  if (event.has_step()) {
+    event.mutable_step()->clear_timing();
+    return event.step().SerializeAsString();
+  }
+  event.mutable_epoch()->clear_timing();
+  return event.epoch().SerializeAsString();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<EventLog>> EventLog::Open(const std::string& path) {
+  const std::string directory = std::filesystem::path(path).parent_path();
+  if (absl::Status s = CreateDirectory(directory); !s.ok()) return s;
+  absl::StatusOr<File> file = File::Open(path, O_RDWR | O_CREAT);
+  if (!file.ok()) return file.status();
+  if (absl::Status s = SyncDirectory(directory); !s.ok()) return s;
+  auto log = std::unique_ptr<EventLog>(new EventLog(*std::move(file)));
+  if (absl::Status s = log->Load(); !s.ok()) return s;
+  return log;
+}
+
+absl::Status EventLog::Load() {
+  absl::MutexLock append_lock(&append_mutex_);
+  absl::MutexLock lock(&mutex_);
+  absl::StatusOr<int64_t> size = file_.Size();
+  if (!size.ok()) return size.status();
+  bool damaged = false;
+  while (ends_.back() < *size && !damaged) {
+    absl::StatusOr<std::string> window = file_.ReadAt(ends_.back(), kMaxReadBytes);
+    if (!window.ok()) return window.status();
+    std::string_view rest = *window;
+    while (std::optional<Record> record = ParseRecord(rest)) {
+      if (record->event.sequence() != static_cast<int64_t>(ends_.size())) break;
+      Index(record->event);
+      ends_.push_back(ends_.back() + record->bytes);
+      rest.remove_prefix(record->bytes);
+    }
+    damaged = rest.size() == window->size();  // a window holds at least one whole record
+  }
+  if (!damaged) return absl::OkStatus();
+  spdlog::warn("event log cut path={} bytes_dropped={} last_sequence={}", file_.path(),
+               *size - ends_.back(), ends_.size() - 1);
+  if (absl::Status s = file_.Truncate(ends_.back()); !s.ok()) return s;
+  return file_.Sync();
+}
+
+std::vector<EventLog::Place>* EventLog::PlacesOf(const v1::Event& event, int64_t* key) {
+  if (event.has_step()) {
+    *key = event.step().step();
+    return &steps_;
+  }
+  if (event.has_epoch()) {
+    *key = event.epoch().epoch();
+    return &epochs_;
+  }
+  return nullptr;
+}
+
+void EventLog::Index(const v1::Event& event) {
+  int64_t key;
+  if (auto* places = PlacesOf(event, &key)) places->push_back({key, event.sequence()});
+}
+
+absl::StatusOr<bool> EventLog::IsReplay(const v1::Event& event) {
+  int64_t key;
+  const std::vector<Place>* places = PlacesOf(event, &key);
+  if (places == nullptr || places->empty() || key > places->back().key) return false;
+  const auto place = std::lower_bound(places->begin(), places->end(), key,
+                                      [](const Place& p, int64_t k) { return p.key < k; });
+  const std::string what = absl::StrCat(event.has_step() ? "step " : "epoch ", key);
+  if (place->key != key) {
+    return absl::DataLossError(absl::StrCat("the run before did not log ", what));
+  }
+  absl::StatusOr<Batch> logged = Read(place->sequence, 1);
+  if (!logged.ok()) return logged.status();
+  if (Promised(logged->events[0]) != Promised(event)) {
+    return absl::DataLossError(absl::StrCat(
+        what, " differs from the run before: the same job must give the same bits; event ",
+        place->sequence, " of the log has what was there"));
+  }
+  return true;
+}
+
+absl::Status EventLog::WriteDurably(int64_t offset, const std::string& records) {
+  if (!failure_.ok()) return failure_;
+  if (absl::Status s = file_.WriteAt(offset, records); !s.ok()) {
+    // Half a record would hide those after it.
+    failure_ = file_.Truncate(offset);
+    return s;
+  }
+  failure_ = file_.Sync();
+  return failure_;
+}
+
+absl::Status EventLog::Append(std::span<v1::Event> events) {
+  {
+    absl::MutexLock append_lock(&append_mutex_);
+    int64_t sequence;
+    int64_t offset;
+    {
+      absl::MutexLock lock(&mutex_);
+      if (closed_) return absl::FailedPreconditionError("the event log is closed");
+      sequence = static_cast<int64_t>(ends_.size()) - 1;
+      offset = ends_.back();
+    }
+    const absl::Time now = absl::Now();
+    std::string records;
+    std::vector<const v1::Event*> fresh;
+    std::vector<int64_t> ends;
+    for (v1::Event& event : events) {
+      absl::StatusOr<bool> replay = IsReplay(event);
+      if (!replay.ok()) return replay.status();
+      event.set_sequence(*replay ? 0 : ++sequence);
+      if (*replay) continue;
+      event.mutable_time()->set_seconds(absl::ToUnixSeconds(now));
+      event.mutable_time()->set_nanos(
+          static_cast<int>((now - absl::FromUnixSeconds(event.time().seconds())) /
+                           absl::Nanoseconds(1)));
+      const size_t begin = records.size();
+      AppendRecord(event, &records);
+      if (records.size() - begin > kMaxRecordBytes) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "an event of ", records.size() - begin, " bytes is more than ", kMaxRecordBytes));
+      }
+      fresh.push_back(&event);
+      ends.push_back(offset + static_cast<int64_t>(records.size()));
+    }
+    if (fresh.empty()) return absl::OkStatus();
+    if (absl::Status s = WriteDurably(offset, records); !s.ok()) return s;
+    for (const v1::Event* event : fresh) Index(*event);
+    absl::MutexLock lock(&mutex_);
+    ends_.insert(ends_.end(), ends.begin(), ends.end());
+  }
+  WakeWatchers();
+  return absl::OkStatus();
+}
+
+absl::Status EventLog::Close() {
+  {
+    absl::MutexLock append_lock(&append_mutex_);  // after what is being written
+    absl::MutexLock lock(&mutex_);
+    closed_ = true;
+  }
+  WakeWatchers();
+  return absl::OkStatus();
+}
+
+int64_t EventLog::last_sequence() const {
+  absl::MutexLock lock(&mutex_);
+  return static_cast<int64_t>(ends_.size()) - 1;
+}
+
+bool EventLog::IsDue(const Watcher& watcher) const {
+  return closed_ || watcher.sequence < static_cast<int64_t>(ends_.size());
+}
+
+int64_t EventLog::NotifyFrom(int64_t sequence, std::function<void()> ready) {
+  int64_t ticket;
+  {
+    absl::MutexLock lock(&mutex_);
+    ticket = next_ticket_++;
+    Watcher watcher{sequence, std::move(ready)};
+    if (!IsDue(watcher)) {
+      watchers_.emplace(ticket, std::move(watcher));
+      return ticket;
+    }
+    ready = std::move(watcher.ready);
+  }
+  ready();
+  return ticket;
+}
+
+void EventLog::CancelNotify(int64_t ticket) {
+  absl::MutexLock lock(&mutex_);
+  watchers_.erase(ticket);
+  auto done = [this, ticket]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return !waking_.contains(ticket);
+  };
+  mutex_.Await(absl::Condition(&done));
+}
+
+void EventLog::WakeWatchers() {
+  std::vector<std::pair<int64_t, std::function<void()>>> due;
+  {
+    absl::MutexLock lock(&mutex_);
+    for (auto it = watchers_.begin(); it != watchers_.end();) {
+      if (IsDue(it->second)) {
+        waking_.insert(it->first);
+        due.emplace_back(it->first, std::move(it->second.ready));
+        it = watchers_.erase(it);
+      } else {
+        ++it;
+      }
+    }
+  }
+  for (auto& [ticket, ready] : due) {
+    ready();
+    absl::MutexLock lock(&mutex_);
+    waking_.erase(ticket);
+  }
+}
+
+absl::StatusOr<EventLog::Batch> EventLog::Read(int64_t sequence, int limit) const {
+  Batch batch;
+  int64_t begin;
+  int64_t end;
+  {
+    absl::MutexLock lock(&mutex_);
+    const int64_t count = static_cast<int64_t>(ends_.size()) - 1;
+    const int64_t first = std::max<int64_t>(sequence, 1) - 1;
+    if (first >= count) {
+      batch.end = closed_;
+      return batch;
+    }
+    int64_t last = std::min(count, first + std::max(limit, 1));
+    while (last > first + 1 && ends_[last] - ends_[first] > kMaxReadBytes) --last;
+    begin = ends_[first];
+    end = ends_[last];
+    batch.end = closed_ && last == count;
+  }
+  absl::StatusOr<std::string> bytes = file_.ReadAt(begin, end - begin);
+  if (!bytes.ok()) return bytes.status();
+  std::string_view rest = *bytes;
+  while (begin < end) {
+    std::optional<Record> record = ParseRecord(rest);
+    if (!record.has_value()) {
+      return absl::DataLossError(absl::StrCat(file_.path(), " is damaged at byte ", begin));
+    }
+    rest.remove_prefix(record->bytes);
+    begin += record->bytes;
+    batch.events.push_back(std::move(record->event));
+  }
+  return batch;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,58 @@
+#ifndef LOCKSTEP_SERVER_STORE_FILES_H_
+#define LOCKSTEP_SERVER_STORE_FILES_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+// The few file operations that durable storage needs. Errors carry the path, what was tried and
+// errno's text; a full disk is RESOURCE_EXHAUSTED, a missing file NOT_FOUND.
+namespace lockstep {
+
+// Owns a descriptor.
+class File {
+ public:
+  File() = default;
+  File(File&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), path_(std::move(other.path_)) {}
+  File& operator=(File&& other) noexcept;
+  ~File();
+
+  // `flags` and `mode` as open(2) takes them; O_CLOEXEC is added.
+  static absl::StatusOr<File> Open(const std::string& path, int flags, mode_t mode = 0600);
+
+  bool is_open() const { return fd_ >= 0; }
+  int fd() const { return fd_; }
+  const std::string& path() const { return path_; }
+
+  absl::StatusOr<int64_t> Size() const;
+  // All of `data`, at `offset`.
+  absl::Status WriteAt(int64_t offset, std::string_view data) const;
+  // Up to `length` bytes; fewer only at the end of the file.
+  absl::StatusOr<std::string> ReadAt(int64_t offset, int64_t length) const;
+  absl::Status Truncate(int64_t size) const;
+  absl::Status Sync() const;
+
+ private:
+  int fd_ = -1;
+  std::string path_;
+};
+
+absl::Status CreateDirectory(const std::string& path);  // and its parents; fine if it is there
+absl::Status SyncDirectory(const std::string& path);
+// Durable when it returns: the directory is synced too. Both paths are in one directory.
+absl::Status RenameDurably(const std::string& from, const std::string& to);
+// Readers see the old contents or the new, never a part.
+absl::Status WriteFileAtomically(const std::string& path, std::string_view contents, mode_t mode);
+// OK when there is no such file.
+absl::Status RemoveFile(const std::string& path);
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_SERVER_STORE_FILES_H_
