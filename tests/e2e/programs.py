@@ -56,12 +56,19 @@ class Client:
             f"not {exit_code}\n{output}\n{errors}")
         return output if exit_code == 0 else output + errors
 
-    def json(self, *arguments, exit_code=0):
-        return json.loads(self.run("--json", *arguments, exit_code=exit_code))
+    def json(self, *arguments):
+        return json.loads(self.run("--json", *arguments))
+
+    def json_lines(self, *arguments):
+        return [json.loads(line) for line in self.run("--json", *arguments).splitlines()]
 
     def refused(self, *arguments):
         """The message of a request that the server refuses."""
         return self.run(*arguments, exit_code=1)
+
+    def misused(self, *arguments):
+        """The message about arguments or files that the command itself refuses."""
+        return self.run(*arguments, exit_code=2)
 
     def add_npz(self, name, tensors, directory):
         path = pathlib.Path(directory) / (name.replace("/", "-") + ".npz")
@@ -81,15 +88,14 @@ class Client:
             if job["state"] in states:
                 return job
             ended = job["state"] in ("SUCCEEDED", "FAILED", "CANCELLED")
-            assert not ended, f"{job_id} is {job['state']}: {job.get('state_reason')}"
+            assert not ended, f"{job_id} is {job['state']}: {job['state_reason']}"
             return None
 
         return wait_until(reached, f"{job_id} is one of {states}")
 
     def events(self, job_id, first=1):
-        """All events of a job that has ended (waits for its end)."""
-        output = self.run("--json", "watch", job_id, "--from", first)
-        return [json.loads(line) for line in output.splitlines()]
+        """All events of a job, from a sequence number on, once it has succeeded."""
+        return self.json_lines("watch", job_id, "--from", first)
 
     def finish(self, job_id):
         """Waits for success; returns the job."""

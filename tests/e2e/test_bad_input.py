@@ -27,10 +27,7 @@ LAYERS = ("model", "layers")
 
 # name: (job, what the message has to contain)
 BAD_SPECS = {
-    "unknown layer": (changed((*LAYERS, 0), {"lstm": {}}), ["layers[0]", "lstm"]),
     "layer without a kind": (changed((*LAYERS, 0), {}), ["model.layers[0]"]),
-    "unknown field": (changed((*LAYERS, 0, "dense", "unit"), 3), ["unit"]),
-    "field of the wrong kind": (changed(("training", "epochs"), "many"), ["epochs"]),
     "no layers": (changed(LAYERS, []), ["model.layers"]),
     "zero units": (changed((*LAYERS, 0, "dense", "units"), 0), ["model.layers[0].dense.units", "0"]),
     "negative units": (
@@ -90,16 +87,27 @@ def test_a_bad_spec_is_refused_with_the_fields_path(client, tmp_path, case):
     message = client.refused("submit", programs.write_spec(spec, tmp_path))
     for part in expected:
         assert part in message, message
-    assert client.json("jobs").get("jobs", []) == []
+    assert client.json_lines("jobs") == []
     client.train(data.job(), tmp_path)
 
 
-def test_a_job_file_that_is_no_json_is_refused_with_the_line(client, tmp_path):
+@pytest.mark.parametrize("spec, expected", [
+    (changed((*LAYERS, 0), {"lstm": {}}), ["layers[0]", "lstm"]),
+    (changed((*LAYERS, 0, "dense", "unit"), 3), ["layers[0].dense", "unit"]),
+    (changed(("training", "epochs"), "many"), ["training.epochs", "many"]),
+], ids=["unknown layer", "unknown field", "field of the wrong kind"])
+def test_a_file_that_is_no_job_spec_is_refused_with_the_fields_path(
+        client, tmp_path, spec, expected):
+    message = client.misused("submit", programs.write_spec(spec, tmp_path))
+    for part in expected:
+        assert part in message, message
+
+
+def test_a_job_file_that_cannot_be_read_is_named(client, tmp_path):
     path = tmp_path / "job.json"
     path.write_text('{\n  "model": {\n')
-    assert "line" in client.refused("submit", path)
-    assert str(tmp_path / "absent.json") in client.run(
-        "submit", tmp_path / "absent.json", exit_code=2)
+    assert "line" in client.misused("submit", path)
+    assert str(tmp_path / "absent.json") in client.misused("submit", tmp_path / "absent.json")
 
 
 # name: (what it does to the data, what the job's end says)
@@ -147,7 +155,7 @@ def test_a_data_set_never_changes(client, tmp_path):
     path = tmp_path / "other.npz"
     np.savez(path, **data.blobs(250, seed=1))
     assert "blobs" in client.refused("datasets", "add", "blobs", "--npz", path)
-    assert len(client.json("datasets", "list")["datasets"]) == 1
+    assert len(client.json_lines("datasets", "list")) == 1
 
 
 def idx(shape, payload, magic=0x0800):
@@ -190,10 +198,10 @@ def test_a_bad_file_is_refused_with_the_place(client, tmp_path, case):
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     arguments = [tmp_path / option if option in files else option for option in options]
-    message = client.refused("datasets", "add", "bad", *arguments)
+    message = client.misused("datasets", "add", "bad", *arguments)
     for part in expected:
         assert part in message, message
-    assert [found["name"] for found in client.json("datasets", "list")["datasets"]] == ["blobs"]
+    assert [found["name"] for found in client.json_lines("datasets", "list")] == ["blobs"]
 
 
 def test_a_csv_file_trains(client, tmp_path):

@@ -13,7 +13,7 @@ def wait_for_first_step(client, job_id):
     def stepped():
         job = client.job(job_id)
         assert job["state"] in ("QUEUED", "RUNNING"), "the job ended before it could be interrupted"
-        return int(job.get("progress", {}).get("step", 0)) > 0
+        return int(job["progress"]["step"]) > 0
 
     programs.wait_until(stepped, "the first record of the job")
 
@@ -52,7 +52,7 @@ def test_a_killed_server_comes_back_with_everything(server, client, tmp_path):
     server.start()
     client = server.client
 
-    assert {job["id"] for job in client.json("jobs")["jobs"]} == {finished["id"], running, queued}
+    assert {job["id"] for job in client.json_lines("jobs")} == {finished["id"], running, queued}
     assert client.job(finished["id"]) == finished
     assert client.events(finished["id"]) == finished_events
     assert client.run("predict", "mlp:1", "--dataset", "blobs", "--first", 5) == predictions

@@ -110,7 +110,7 @@ def test_cancel_ends_a_running_job_and_the_worker_takes_the_next(client, tmp_pat
 def test_the_same_id_is_the_same_job(client, tmp_path):
     client.train(data.job(), tmp_path, "--id", "mine")
     assert client.submit(data.job(), tmp_path, "--id", "mine") == "mine"
-    assert len(client.json("jobs")["jobs"]) == 1
+    assert len(client.json_lines("jobs")) == 1
 
     message = client.run("submit", programs.write_spec(data.job(seed=9), tmp_path), "--id", "mine",
                          exit_code=1)
@@ -136,7 +136,7 @@ def test_weights_can_be_fetched_after_the_job_and_while_it_runs(client, tmp_path
     assert of_the_model.read_bytes() == path.read_bytes()
 
     running = client.submit(data.long_job(), tmp_path)
-    programs.wait_until(lambda: int(client.job(running)["progress"].get("step", 0)) > 0,
+    programs.wait_until(lambda: int(client.job(running)["progress"]["step"]) > 0,
                         "a step is done")
     client.run("fetch", running, "-o", path)
     _, tensors = read_safetensors(path)
@@ -151,7 +151,7 @@ def test_every_success_is_a_new_version_and_old_ones_stay(client, tmp_path):
         for version in (1, 2))
     assert first != second
     assert client.run("predict", "mlp", "--dataset", "blobs", "--first", 5) == second
-    models = client.json("models")["models"]
+    models = client.json_lines("models")
     assert [(model["name"], int(model["version"])) for model in models] == [("mlp", 2)]
 
 
