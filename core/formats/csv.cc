@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <optional>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -237,9 +237,8 @@ absl::StatusOr<Column> ReadColumn(const Table& table, size_t index) {
 
 template <typename T>
 Tensor MakeTensor(DType dtype, std::vector<int64_t> shape, const std::vector<T>& values) {
-  Tensor tensor{dtype, std::move(shape), std::vector<std::byte>(values.size() * sizeof(T))};
-  std::memcpy(tensor.bytes.data(), values.data(), tensor.bytes.size());
-  return tensor;
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(values));
+  return {dtype, std::move(shape), {bytes.begin(), bytes.end()}};
 }
 
 absl::Status ReadFeatures(const Table& table, size_t label, CsvTable& result) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <bit>
-#include <cstring>
+#include <optional>
+#include <span>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -66,8 +67,8 @@ absl::StatusOr<Tensor> ParseIdx(std::string_view file) {
         "idx: the header claims ", std::string(DTypeName(*dtype)), " ", ShapeString(tensor.shape), ", but ",
         data.size(), " bytes follow it"));
   }
-  tensor.bytes.resize(data.size());
-  std::memcpy(tensor.bytes.data(), data.data(), data.size());
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(data));
+  tensor.bytes.assign(bytes.begin(), bytes.end());
   static_assert(std::endian::native == std::endian::little);
   if (size > 1) {
     for (auto element = tensor.bytes.begin(); element != tensor.bytes.end(); element += size) {

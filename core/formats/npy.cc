@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <charconv>
-#include <cstring>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -174,9 +174,8 @@ absl::StatusOr<Tensor> ReadNpy(std::string_view file) {
     return Invalid("the header claims ", std::string(DTypeName(*dtype)), " ", ShapeString(header->shape),
                    ", but ", data.size(), " bytes follow it");
   }
-  Tensor tensor{*dtype, std::move(header->shape), std::vector<std::byte>(data.size())};
-  std::memcpy(tensor.bytes.data(), data.data(), data.size());
-  return tensor;
+  const std::span<const std::byte> bytes = std::as_bytes(std::span(data));
+  return Tensor{*dtype, std::move(header->shape), {bytes.begin(), bytes.end()}};
 }
 
 }  // namespace lockstep

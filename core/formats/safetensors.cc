@@ -131,6 +131,7 @@ std::string WriteSafetensors(const std::map<std::string, std::string>& metadata,
   file.append(reinterpret_cast<const char*>(&header_bytes), kLengthBytes);
   file += header;
   for (const FloatTensorView& tensor : tensors) {
+    if (tensor.values.empty()) continue;  // append() takes no null pointer
     file.append(reinterpret_cast<const char*>(tensor.values.data()), tensor.values.size_bytes());
   }
   return file;

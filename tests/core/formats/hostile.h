@@ -3,7 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <memory>
@@ -29,7 +29,7 @@ class ExactCopy {
  public:
   explicit ExactCopy(std::string_view bytes)
       : block_(std::make_unique<char[]>(bytes.size())), size_(bytes.size()) {
-    std::memcpy(block_.get(), bytes.data(), bytes.size());
+    std::copy(bytes.begin(), bytes.end(), block_.get());
   }
   std::string_view view() const { return {block_.get(), size_}; }
 
@@ -68,9 +68,8 @@ int RefusedAmongDamaged(std::string_view file, Reader read) {
 
 template <typename T>
 std::vector<T> Values(const Tensor& tensor) {
-  std::vector<T> values(tensor.bytes.size() / sizeof(T));
-  std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
-  return values;
+  const T* begin = reinterpret_cast<const T*>(tensor.bytes.data());
+  return {begin, begin + tensor.bytes.size() / sizeof(T)};
 }
 
 // The message of a refusal; fails the test when it is none.

@@ -1,5 +1,6 @@
 #include "core/formats/safetensors.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "absl/strings/match.h"
@@ -40,10 +41,8 @@ TEST(SafetensorsTest, RoundTripKeepsEveryBit) {
   for (size_t i = 0; i < tensors.size(); ++i) {
     EXPECT_EQ(file->tensors[i].name, tensors[i].name);
     EXPECT_EQ(file->tensors[i].shape, tensors[i].shape);
-    ASSERT_EQ(file->tensors[i].values.size(), tensors[i].values.size());
-    EXPECT_EQ(std::memcmp(file->tensors[i].values.data(), tensors[i].values.data(),
-                          tensors[i].values.size_bytes()),
-              0);
+    EXPECT_TRUE(std::ranges::equal(std::as_bytes(file->tensors[i].values),
+                                   std::as_bytes(tensors[i].values)));
   }
   EXPECT_EQ(WriteSafetensors(metadata, file->tensors), bytes) << "writing is deterministic";
 }
