@@ -2,6 +2,7 @@
 #define LOCKSTEP_SERVER_JOBS_JOB_MANAGER_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -43,6 +44,9 @@ class JobManager {
   struct Options {
     std::string runs_directory;        // runs/<job id>/events.log is below it
     int64_t max_job_memory_bytes = 0;  // larger jobs are refused
+    // Told of every model version before its job's end is announced; called with the manager's lock
+    // held: must not block, nor call the manager. May be null.
+    std::function<void(const std::string& name, int64_t version)> on_published;
   };
   // Takes up the jobs in the store: those that ran when the last server ended are queued again.
   // Store and blobs must outlive the manager.
@@ -60,8 +64,9 @@ class JobManager {
   absl::StatusOr<v1::Job> Cancel(const std::string& id) ABSL_LOCKS_EXCLUDED(mu_);
   // The job's log, closed if the job has ended.
   absl::StatusOr<std::shared_ptr<EventLog>> Log(const std::string& id) ABSL_LOCKS_EXCLUDED(mu_);
-  // Calls `done` exactly once, perhaps from another thread: a running job's worker is asked.
-  // Requests that come while it is being asked share its answer.
+  // A running job's worker is asked; requests that come meanwhile share its answer. Calls `done`
+  // exactly once, perhaps from another thread, with the lock held: it must not block, nor call the
+  // manager.
   using WeightsCallback = absl::AnyInvocable<void(absl::StatusOr<v1::Weights>)>;
   void Weights(const std::string& id, WeightsCallback done) ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -100,21 +105,42 @@ class JobManager {
     std::string job_id;
     int32_t attempt = 0;
   };
-  using Callbacks = std::vector<absl::AnyInvocable<void()>>;
 
   JobManager(Options options, Store* store, BlobStore* blobs);
 
   absl::Status Load() ABSL_LOCKS_EXCLUDED(mu_);
+
   // Gives queued jobs to idle workers, oldest first, until one of the two runs out.
   void Schedule() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status Assign(ActiveJob& active, WorkerId id, Worker& worker)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Changes a job's state: table, store, log, in this order. On an error nothing has changed.
-  absl::Status Change(ActiveJob& active, JobCommand command, std::string reason)
+  void HandleReport(ActiveJob& active, v1::Report report) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void HandleSnapshot(ActiveJob& active, const v1::Snapshot& snapshot)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Ends a job and forgets it; `active` is gone when this succeeds.
-  absl::Status End(ActiveJob& active, JobCommand command, std::string reason)
+  void HandleOutcome(ActiveJob& active, const v1::Outcome& outcome)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status Publish(ActiveJob& active, const v1::Success& success)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The attempt's worker is gone or gave up: queues the job again, or fails it when that has
+  // happened too often.
+  void Lose(ActiveJob& active, const std::string& reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  // Changes a job's state: table, store (with the model version it publishes, if any), log, in this
+  // order. On an error nothing has changed. A job that has ended is forgotten: `active` is gone.
+  absl::Status Change(ActiveJob& active, JobCommand command, std::string reason,
+                      v1::ModelVersion* publish = nullptr) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // For changes that nobody waits for: an error (a full disk) is logged, the job stays as it is.
+  void ChangeOrLog(ActiveJob& active, JobCommand command, std::string reason)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Forget(ActiveJob& active) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void AnswerWeights(ActiveJob& active, const absl::StatusOr<v1::Weights>& weights)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void DropSnapshot(const std::string& sha256) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  // Null unless that attempt of the job is `worker`'s and runs.
+  ActiveJob* Current(WorkerId worker, const v1::WorkerMessage& message)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<v1::Job> Find(const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Options options_;
   Store* const store_;

@@ -27,7 +27,7 @@ constexpr Row kTable[] = {
 
 }  // namespace
 
-std::string_view JobCommandName(JobCommand command) {
+const char* JobCommandName(JobCommand command) {
   switch (command) {
     case JobCommand::kAssign:
       return "assign";

@@ -1,8 +1,6 @@
 #ifndef LOCKSTEP_SERVER_JOBS_JOB_STATE_H_
 #define LOCKSTEP_SERVER_JOBS_JOB_STATE_H_
 
-#include <string_view>
-
 #include "absl/status/statusor.h"
 #include "lockstep/v1/event.pb.h"
 
@@ -17,7 +15,7 @@ enum class JobCommand {
   kCancel,
 };
 
-std::string_view JobCommandName(JobCommand command);
+const char* JobCommandName(JobCommand command);
 
 // The state that `command` leads to. FAILED_PRECONDITION names both when the table in job_state.cc
 // has no such row; states that have ended have none at all.

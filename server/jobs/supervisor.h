@@ -32,6 +32,7 @@ class Supervisor {
 
  private:
   class Child;
+  const Options options_;
   std::vector<std::unique_ptr<Child>> children_;
 };
 

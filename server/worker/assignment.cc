@@ -1,0 +1,171 @@
+#include "server/worker/assignment.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <memory>
+#include <new>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "core/data/digest.h"
+#include "core/data/tensor.h"
+#include "core/parallel/thread_pool.h"
+#include "core/training/job_plan.h"
+#include "core/training/trainer.h"
+
+namespace lockstep {
+namespace {
+
+// A data source of the job: the mapped files and views of them.
+struct MappedData {
+  MappedFile x_file;
+  MappedFile y_file;
+  LabelledData views;
+};
+
+absl::StatusOr<MappedFile> MapTensor(const v1::Dataset& dataset, const std::string& name,
+                                     const DataCache& cache, BlobClient& blobs,
+                                     TensorView& view) {
+  const auto tensor = std::find_if(dataset.tensors().begin(), dataset.tensors().end(),
+                                   [&](const v1::Tensor& tensor) { return tensor.name() == name; });
+  const std::optional<DType> dtype =
+      tensor == dataset.tensors().end() ? std::nullopt : ParseDType(tensor->dtype());
+  if (!dtype.has_value()) {
+    return absl::InternalError(absl::StrCat("data set ", dataset.name(), " has no usable ", name));
+  }
+  absl::StatusOr<MappedFile> file =
+      cache.Get(tensor->blob(), [&](const std::string& sha256, int64_t offset,
+                                    DataCache::Sink sink) {
+        return blobs.Fetch(sha256, offset, sink);
+      });
+  if (file.ok()) {
+    view = TensorView(*dtype, {tensor->shape().begin(), tensor->shape().end()}, file->bytes());
+  }
+  return file;
+}
+
+absl::StatusOr<MappedData> MapData(const v1::Dataset& dataset, const v1::DataSource& source,
+                                   const DataCache& cache, BlobClient& blobs) {
+  LabelledData views;
+  absl::StatusOr<MappedFile> x = MapTensor(dataset, source.x(), cache, blobs, views.x);
+  if (!x.ok()) return x.status();
+  absl::StatusOr<MappedFile> y = MapTensor(dataset, source.y(), cache, blobs, views.y);
+  if (!y.ok()) return y.status();
+  return MappedData{*std::move(x), *std::move(y), std::move(views)};
+}
+
+v1::Blob DescribeBlob(const std::string& bytes) {
+  v1::Blob blob;
+  blob.set_sha256(Sha256(bytes));
+  blob.set_size_bytes(static_cast<int64_t>(bytes.size()));
+  return blob;
+}
+
+void SendEvents(Trainer& trainer, ServerLink& link) {
+  std::vector<v1::Event> events = trainer.TakeEvents();
+  if (events.empty()) return;
+  v1::WorkerMessage message;
+  for (v1::Event& event : events) *message.mutable_report()->add_events() = std::move(event);
+  link.Send(std::move(message));
+}
+
+// The weights as they are between two steps; what comes of it does not hold up the training.
+void SendSnapshot(const Trainer& trainer, int64_t request_id, ServerLink& link) {
+  v1::WorkerMessage message;
+  v1::Snapshot& snapshot = *message.mutable_snapshot();
+  snapshot.set_request_id(request_id);
+  snapshot.set_step(trainer.step());
+  if (trainer.step() == 0) return link.Send(std::move(message));
+  std::string bytes = trainer.SerializeWeights();
+  const v1::Blob blob = DescribeBlob(bytes);
+  *snapshot.mutable_weights() = blob;
+  link.SendWithBlob(std::move(message), blob, std::move(bytes));
+}
+
+// OK once the job is trained or stopped; an error is the job's own fault.
+absl::Status Train(const v1::Assignment& assignment, const LabelledData& train,
+                   const std::optional<LabelledData>& validation, int threads, ServerLink& link) {
+  // The server has checked the job, memory included.
+  absl::StatusOr<JobPlan> plan =
+      PlanJob(assignment.spec(), assignment.train(),
+              assignment.has_validation() ? &assignment.validation() : nullptr,
+              std::numeric_limits<int64_t>::max());
+  if (!plan.ok()) return plan.status();
+  const int wanted = plan->spec.resources().threads();
+  ThreadPool pool(wanted == 0 ? threads : std::min(wanted, threads));
+  absl::StatusOr<std::unique_ptr<Trainer>> created =
+      Trainer::Create(*plan, train, validation, &pool);
+  if (!created.ok()) return created.status();
+  Trainer& trainer = **created;
+
+  while (!trainer.done() && !link.stop_requested()) {
+    if (const int64_t request = link.TakeSnapshotRequest(); request != 0) {
+      SendSnapshot(trainer, request, link);
+    }
+    absl::Status stepped = trainer.Step();
+    SendEvents(trainer, link);
+    if (!stepped.ok()) return stepped;
+  }
+
+  v1::WorkerMessage message;
+  v1::Outcome& outcome = *message.mutable_outcome();
+  if (!trainer.done()) {
+    outcome.set_cancelled(true);
+    link.Send(std::move(message));
+    return absl::OkStatus();
+  }
+  std::string bytes = trainer.SerializeWeights();
+  const v1::Blob blob = DescribeBlob(bytes);
+  *outcome.mutable_success()->mutable_weights() = blob;
+  outcome.mutable_success()->set_state_hash(trainer.StateHash());
+  outcome.mutable_success()->set_steps(trainer.step());
+  link.SendWithBlob(std::move(message), blob, std::move(bytes));
+  return absl::OkStatus();
+}
+
+// The one place where what libraries throw becomes the job's failure.
+absl::Status TrainGuarded(const v1::Assignment& assignment, const LabelledData& train,
+                          const std::optional<LabelledData>& validation, int threads,
+                          ServerLink& link) {
+  try {
+    return Train(assignment, train, validation, threads, link);
+  } catch (const std::bad_alloc&) {
+    return absl::ResourceExhaustedError("the worker ran out of memory");
+  } catch (const std::exception& error) {
+    return absl::InternalError(absl::StrCat("unexpected: ", error.what()));
+  }
+}
+
+}  // namespace
+
+absl::Status RunAssignment(const v1::Assignment& assignment, int threads, const DataCache& cache,
+                           BlobClient& blobs, ServerLink& link) {
+  absl::StatusOr<MappedData> train =
+      MapData(assignment.train(), assignment.spec().data().train(), cache, blobs);
+  if (!train.ok()) return train.status();
+  std::optional<MappedData> validation;
+  if (assignment.has_validation()) {
+    absl::StatusOr<MappedData> mapped =
+        MapData(assignment.validation(), assignment.spec().data().validation(), cache, blobs);
+    if (!mapped.ok()) return mapped.status();
+    validation = *std::move(mapped);
+  }
+  const absl::Status trained =
+      TrainGuarded(assignment, train->views,
+                   validation.has_value() ? std::optional(validation->views) : std::nullopt,
+                   threads, link);
+  if (!trained.ok()) {
+    v1::WorkerMessage message;
+    message.mutable_outcome()->set_failure(std::string(trained.message()));
+    link.Send(std::move(message));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace lockstep

@@ -1,0 +1,39 @@
+#ifndef LOCKSTEP_SERVER_WORKER_BLOB_CLIENT_H_
+#define LOCKSTEP_SERVER_WORKER_BLOB_CLIENT_H_
+
+#include <grpcpp/channel.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "lockstep/v1/blob.grpc.pb.h"
+
+namespace lockstep {
+
+// A server's blobs as its workers use them. Thread-safe; every call waits for the server.
+class BlobClient {
+ public:
+  BlobClient(const std::shared_ptr<grpc::Channel>& channel, std::string token);
+
+  // Calls `sink` with the bytes from `offset` to the end, piece after piece; its error ends the
+  // transfer.
+  absl::Status Fetch(const std::string& sha256, int64_t offset,
+                     absl::FunctionRef<absl::Status(std::string_view)> sink);
+  // Returns once the server has all of `bytes`, from us or from whoever else uploads the same.
+  // `blob` is their digest and size.
+  absl::Status Upload(const v1::Blob& blob, std::string_view bytes);
+
+ private:
+  absl::Status UploadOnce(const v1::Blob& blob, std::string_view bytes);
+
+  const std::string authorization_;
+  const std::unique_ptr<v1::BlobService::Stub> stub_;
+};
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_SERVER_WORKER_BLOB_CLIENT_H_
