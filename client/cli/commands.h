@@ -1,0 +1,54 @@
+#ifndef LOCKSTEP_CLIENT_CLI_COMMANDS_H_
+#define LOCKSTEP_CLIENT_CLI_COMMANDS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "client/cli/session.h"
+
+// The commands, one function each, in jobs.cc, fetch.cc, datasets.cc, models.cc and predict.cc.
+// main.cc parses the command line into these arguments.
+namespace lockstep {
+
+// Jobs.
+struct SubmitArguments {
+  std::string file;
+  std::string id;
+  bool watch = false;
+  std::optional<int> threads;
+};
+ExitCode Submit(Session& session, const SubmitArguments& arguments);
+ExitCode ListJobs(Session& session);
+ExitCode ShowJob(Session& session, const std::string& id);
+ExitCode WatchJob(Session& session, const std::string& id, int64_t from_sequence);
+ExitCode CancelJob(Session& session, const std::string& id);
+
+// Models.
+ExitCode ListModels(Session& session);
+// `source` is a job's id, or a model with or without version.
+ExitCode Fetch(Session& session, const std::string& source, const std::string& output);
+struct PredictArguments {
+  std::string model;
+  std::string dataset;  // this one,
+  std::string input;    // or this file
+  int64_t first = 10;
+};
+ExitCode Predict(Session& session, const PredictArguments& arguments);
+ExitCode Evaluate(Session& session, const std::string& model, const std::string& dataset);
+
+// Data sets.
+struct AddDatasetArguments {
+  std::string name;
+  std::string x, y;  // these two,
+  std::string npz;   // or this,
+  std::string csv;   // or this one
+  std::string label_column;
+  bool regression = false;
+};
+ExitCode AddDataset(Session& session, const AddDatasetArguments& arguments);
+ExitCode ListDatasets(Session& session);
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_CLIENT_CLI_COMMANDS_H_

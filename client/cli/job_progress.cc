@@ -1,0 +1,123 @@
+#include "client/cli/job_progress.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "client/cli/format.h"
+
+namespace lockstep {
+namespace {
+
+// As tqdm's: how much the newest of a series of rates counts.
+constexpr double kSmoothing = 0.3;
+
+}  // namespace
+
+JobProgress::JobProgress(const v1::Job& job)
+    : total_steps_(job.progress().total_steps()),
+      steps_per_epoch_(job.progress().steps_per_epoch()),
+      epochs_(job.progress().epochs()),
+      created_(ToTime(job.create_time())),
+      last_event_(created_) {}
+
+bool JobProgress::ended() const {
+  return state_ == v1::SUCCEEDED || state_ == v1::FAILED || state_ == v1::CANCELLED;
+}
+
+void JobProgress::Apply(const v1::Event& event, absl::Time received) {
+  last_event_ = ToTime(event.time());
+  last_received_ = received;
+  switch (event.kind_case()) {
+    case v1::Event::kState:
+      ApplyState(event);
+      break;
+    case v1::Event::kStep: {
+      const v1::StepRecord& record = event.step();
+      epoch_ = record.epoch();
+      step_ = record.step();
+      metrics_.clear();
+      for (const v1::MetricSummary& metric : record.metrics()) {
+        metrics_.push_back(fmt::format("{}={}", metric.name(), FormatMetric(metric.mean())));
+      }
+      const double rate = record.timing().samples_per_second();
+      if (rate > 0) {
+        const double before = samples_per_second_.value_or(rate);
+        samples_per_second_ = before + kSmoothing * (rate - before);
+      }
+      break;
+    }
+    case v1::Event::kEpoch: {
+      const v1::EpochRecord& record = event.epoch();
+      step_ = record.step();
+      epoch_ = epochs_ > 0 ? std::min(record.epoch() + 1, epochs_) : record.epoch() + 1;
+      epoch_s_ = absl::ToDoubleSeconds(last_event_ - epoch_started_);
+      epoch_started_ = last_event_;
+      for (const v1::Metric& metric : record.metrics()) {
+        if (metric.name() == "loss") epoch_losses_.push_back(metric.value());
+      }
+      break;
+    }
+    default:
+      break;
+  }
+}
+
+void JobProgress::ApplyState(const v1::Event& event) {
+  state_ = event.state().state();
+  if (state_ != v1::RUNNING) return;
+  started_ = std::min(started_, last_event_);
+  attempt_started_ = last_event_;
+  epoch_started_ = last_event_;
+  samples_per_second_.reset();
+}
+
+double JobProgress::elapsed_s() const {
+  return started_ == absl::InfiniteFuture() ? 0 : absl::ToDoubleSeconds(last_event_ - started_);
+}
+
+ProgressLine JobProgress::Line(absl::Time now) const {
+  const double since_event_s =
+      std::max(0.0, absl::ToDoubleSeconds(now - std::min(now, last_received_)));
+  ProgressLine line;
+  if (state_ == v1::QUEUED && step_ == 0) {
+    line.label = "queued, waiting for a worker";
+    line.elapsed_s = absl::ToDoubleSeconds(last_event_ - created_) + since_event_s;
+    return line;
+  }
+  line.label = epochs_ > 0 ? fmt::format("epoch {}/{}", epoch_, epochs_)
+                           : fmt::format("epoch {}", epoch_);
+  line.elapsed_s = elapsed_s() + since_event_s;
+  line.rate = FormatRate(samples_per_second_.value_or(0), "sample");
+  line.metrics = metrics_;
+  if (total_steps_ <= 0) {
+    line.count = fmt::format("step {}", step_);
+    return line;
+  }
+  line.fraction = static_cast<double>(step_) / total_steps_;
+  line.count = fmt::format("{}/{}", step_, total_steps_);
+  const double attempt_s = absl::ToDoubleSeconds(last_event_ - attempt_started_);
+  if (state_ == v1::RUNNING && step_ > 0 && attempt_s > 0) {
+    // From the attempt's mean pace, so that validation after each epoch is counted in.
+    line.remaining_s =
+        std::max(0.0, attempt_s / step_ * (total_steps_ - step_) - since_event_s);
+  }
+  return line;
+}
+
+std::string JobProgress::EpochLine(const v1::Event& event) const {
+  const v1::EpochRecord& record = event.epoch();
+  std::string line = epochs_ > 0 ? fmt::format("epoch {}/{}", record.epoch(), epochs_)
+                                 : fmt::format("epoch {}", record.epoch());
+  line += fmt::format("  {} steps in {}", steps_per_epoch_ > 0 ? steps_per_epoch_ : record.step(),
+                      FormatClock(epoch_s_));
+  if (record.timing().samples_per_second() > 0) {
+    line += ", " + FormatRate(record.timing().samples_per_second(), "sample");
+  }
+  for (const v1::Metric& metric : record.metrics()) {
+    line += fmt::format("  {} {}", metric.name(), FormatMetric(metric.value()));
+  }
+  return line;
+}
+
+}  // namespace lockstep

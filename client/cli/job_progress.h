@@ -1,0 +1,64 @@
+#ifndef LOCKSTEP_CLIENT_CLI_JOB_PROGRESS_H_
+#define LOCKSTEP_CLIENT_CLI_JOB_PROGRESS_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "client/cli/progress_line.h"
+#include "lockstep/v1/event.pb.h"
+#include "lockstep/v1/job.pb.h"
+
+namespace lockstep {
+
+// What a job's events say about how far it is. Times in events are the server's; `now` and
+// `received` are ours and only ever compared with each other.
+class JobProgress {
+ public:
+  explicit JobProgress(const v1::Job& job);
+
+  void Apply(const v1::Event& event, absl::Time received);
+
+  v1::JobState state() const { return state_; }
+  bool ended() const;
+
+  // The live line: bar and time left are the whole job's.
+  ProgressLine Line(absl::Time now) const;
+
+  // A finished epoch. REQUIRES: `event` is the epoch's, and has been applied.
+  std::string EpochLine(const v1::Event& event) const;
+
+  // The training loss of each finished epoch.
+  const std::vector<double>& epoch_losses() const { return epoch_losses_; }
+  // From the first start to the last event.
+  double elapsed_s() const;
+  int64_t step() const { return step_; }
+
+ private:
+  void ApplyState(const v1::Event& event);
+
+  int64_t total_steps_;  // 0: unknown
+  int64_t steps_per_epoch_;
+  int64_t epochs_;
+
+  v1::JobState state_ = v1::QUEUED;
+  int64_t epoch_ = 1;
+  int64_t step_ = 0;
+  std::optional<double> samples_per_second_;  // moving average
+  std::vector<std::string> metrics_;
+  std::vector<double> epoch_losses_;
+
+  absl::Time created_;
+  absl::Time started_ = absl::InfiniteFuture();          // first start
+  absl::Time attempt_started_ = absl::InfiniteFuture();  // start of the running attempt
+  absl::Time epoch_started_ = absl::InfiniteFuture();
+  double epoch_s_ = 0;  // duration of the last finished epoch
+  absl::Time last_event_;
+  absl::Time last_received_ = absl::InfiniteFuture();
+};
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_CLIENT_CLI_JOB_PROGRESS_H_

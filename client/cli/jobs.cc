@@ -1,0 +1,161 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "absl/time/clock.h"
+#include "client/cli/commands.h"
+#include "client/cli/format.h"
+#include "client/cli/job_file.h"
+#include "client/cli/progress_line.h"
+#include "client/cli/watch_view.h"
+
+namespace lockstep {
+namespace {
+
+constexpr char kSeeJobs[] = "`lockstep jobs` lists what there is";
+
+std::string Steps(const v1::Progress& progress) {
+  return fmt::format("{}/{}", progress.step(), progress.total_steps());
+}
+
+std::string Loss(const v1::Progress& progress) {
+  for (const v1::Metric& metric : progress.metrics()) {
+    if (metric.name() == "loss") return FormatMetric(metric.value());
+  }
+  return "-";
+}
+
+std::string PublishedModel(const v1::Job& job) {
+  if (!job.has_published()) return "-";
+  return fmt::format("{}:{}", job.published().name(), job.published().version());
+}
+
+void PrintField(const char* name, const std::string& value) {
+  if (!value.empty()) std::printf("%-12s %s\n", name, value.c_str());
+}
+
+void PrintJob(const v1::Job& job) {
+  const absl::Time now = absl::Now();
+  const v1::JobSpec& spec = job.spec();
+  PrintField("job", job.id());
+  PrintField("state", job.state_reason().empty()
+                          ? StateName(job.state())
+                          : StateName(job.state()) + ": " + job.state_reason());
+  PrintField("attempt", std::to_string(job.attempt()));
+  PrintField("submitted", FormatAge(job.create_time(), now));
+  PrintField("started", FormatAge(job.start_time(), now));
+  PrintField("ended", FormatAge(job.end_time(), now));
+  PrintField("steps", fmt::format("{} ({} an epoch, {} epochs)", Steps(job.progress()),
+                                  job.progress().steps_per_epoch(), job.progress().epochs()));
+  for (const v1::Metric& metric : job.progress().metrics()) {
+    PrintField(metric.name().c_str(), FormatMetric(metric.value()));
+  }
+  PrintField("train", spec.data().train().dataset());
+  PrintField("validation", spec.data().validation().dataset());
+  PrintField("training", spec.training().ShortDebugString());
+  PrintField("input", spec.model().input().ShortDebugString());
+  for (int i = 0; i < spec.model().layers_size(); ++i) {
+    PrintField(fmt::format("layers[{}]", i).c_str(), spec.model().layers(i).ShortDebugString());
+  }
+  PrintField("fingerprint", job.fingerprint());
+  PrintField("contract", job.contract());
+  PrintField("model", PublishedModel(job));
+  PrintField("state hash", job.state_hash());
+}
+
+}  // namespace
+
+ExitCode Submit(Session& session, const SubmitArguments& arguments) {
+  absl::StatusOr<std::string> json = ReadFile(arguments.file);
+  if (!json.ok()) return session.Misused("submit", json.status());
+  absl::StatusOr<JobFile> file = ParseJobFile(*json);
+  if (!file.ok()) {
+    return session.Misused(arguments.file, file.status(),
+                           "the fields are those of JobSpec in proto/lockstep/v1/job.proto");
+  }
+  if (arguments.threads.has_value()) {
+    file->spec.mutable_resources()->set_threads(*arguments.threads);
+  }
+  Client* client = session.Connect();
+  if (client == nullptr) return session.exit_code();
+
+  absl::StatusOr<v1::Job> job = client->SubmitJob(file->spec, arguments.id);
+  if (!job.ok()) {
+    const absl::Status status(job.status().code(), WithLine(*file, job.status()));
+    return session.Fail(arguments.file, status,
+                        absl::IsInvalidArgument(status)     ? "correct it and submit again"
+                        : absl::IsAlreadyExists(status)     ? "choose another --id"
+                        : absl::IsNotFound(status)          ? "`lockstep datasets add` registers one"
+                        : absl::IsResourceExhausted(status) ? "make the batch or the model smaller"
+                                                            : "");
+  }
+  if (session.json()) {
+    PrintJson(*job);
+  } else {
+    std::printf("job %s\n", job->id().c_str());
+    if (!arguments.watch) std::printf("next: lockstep watch %s\n", job->id().c_str());
+    std::fflush(stdout);
+  }
+  return arguments.watch ? Watch(session, *client, *job, 1) : kOk;
+}
+
+ExitCode ListJobs(Session& session) {
+  Client* client = session.Connect();
+  if (client == nullptr) return session.exit_code();
+  absl::StatusOr<std::vector<v1::Job>> jobs = client->ListJobs();
+  if (!jobs.ok()) return session.Fail("jobs", jobs.status(), "");
+  if (session.json()) {
+    for (const v1::Job& job : *jobs) PrintJson(job);
+    return kOk;
+  }
+  if (jobs->empty()) {
+    std::printf("no jobs yet; `lockstep submit JOB.json --watch` starts one\n");
+    return kOk;
+  }
+  Table table({"JOB", "STATE", "STEPS", "LOSS", "MODEL", "SUBMITTED"});
+  for (const v1::Job& job : *jobs) {
+    table.AddRow({job.id(), StateName(job.state()), Steps(job.progress()), Loss(job.progress()),
+                  PublishedModel(job), FormatAge(job.create_time(), absl::Now())});
+  }
+  std::fputs(table.ToString().c_str(), stdout);
+  return kOk;
+}
+
+ExitCode ShowJob(Session& session, const std::string& id) {
+  Client* client = session.Connect();
+  if (client == nullptr) return session.exit_code();
+  absl::StatusOr<v1::Job> job = client->GetJob(id);
+  if (!job.ok()) return session.Fail("show " + id, job.status(), kSeeJobs);
+  if (session.json()) {
+    PrintJson(*job);
+  } else {
+    PrintJob(*job);
+  }
+  return kOk;
+}
+
+ExitCode WatchJob(Session& session, const std::string& id, int64_t from_sequence) {
+  Client* client = session.Connect();
+  if (client == nullptr) return session.exit_code();
+  absl::StatusOr<v1::Job> job = client->GetJob(id);
+  if (!job.ok()) return session.Fail("watch " + id, job.status(), kSeeJobs);
+  return Watch(session, *client, *job, from_sequence);
+}
+
+ExitCode CancelJob(Session& session, const std::string& id) {
+  Client* client = session.Connect();
+  if (client == nullptr) return session.exit_code();
+  absl::StatusOr<v1::Job> job = client->CancelJob(id);
+  if (!job.ok()) {
+    return session.Fail("cancel " + id, job.status(),
+                        absl::IsNotFound(job.status()) ? kSeeJobs : "");
+  }
+  if (session.json()) {
+    PrintJson(*job);
+  } else {
+    std::printf("%s %s\n", id.c_str(), StateName(job->state()).c_str());
+  }
+  return kOk;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,187 @@
+#include "client/cli/watch_view.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <csignal>
+#include <mutex>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "client/cli/format.h"
+#include "client/cli/job_progress.h"
+#include "client/cli/terminal.h"
+
+namespace lockstep {
+namespace {
+
+constexpr std::chrono::milliseconds kRedraw(100);
+// Between plain lines, epochs aside.
+constexpr absl::Duration kPlainPause = absl::Seconds(5);
+
+std::atomic<bool> interrupted = false;
+static_assert(std::atomic<bool>::is_always_lock_free);  // or a signal handler must not set it
+
+// Draws what arrives. Events come from one thread, redraws from another.
+class WatchView {
+ public:
+  explicit WatchView(const v1::Job& job) : progress_(job) {}
+
+  void Apply(const v1::Event& event) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    const absl::Time now = absl::Now();
+    progress_.Apply(event, now);
+    switch (event.kind_case()) {
+      case v1::Event::kState:
+        PrintState(event.state());
+        break;
+      case v1::Event::kEpoch:
+        terminal_.Print(progress_.EpochLine(event));
+        last_plain_ = now;
+        break;
+      case v1::Event::kText:
+        terminal_.Print((event.text().severity() == v1::Text::INFO      ? "note: "
+                         : event.text().severity() == v1::Text::WARNING ? "warning: "
+                                                                        : "error: ") +
+                        event.text().text());
+        break;
+      case v1::Event::kStep:
+        if (!terminal_.interactive() && now - last_plain_ >= kPlainPause) {
+          LineStyle style;
+          style.width = 200;
+          ProgressLine line = progress_.Line(now);
+          line.label += fmt::format(" {:.0f}%", line.fraction.value_or(0) * 100);
+          line.fraction.reset();
+          terminal_.Print(Render(line, style));
+          last_plain_ = now;
+        }
+        break;
+      default:
+        break;
+    }
+  }
+
+  void Redraw() ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    if (!terminal_.interactive() || progress_.ended()) return;
+    terminal_.Draw(Render(progress_.Line(absl::Now()), terminal_.style()));
+  }
+
+  void PrintDetached(const std::string& id, int64_t next_sequence) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    terminal_.Clear();
+    terminal_.Print(fmt::format("detached; the job goes on. Come back with: lockstep watch {}{}",
+                                id, next_sequence > 1
+                                        ? fmt::format(" --from {}", next_sequence) : ""));
+  }
+
+  void PrintOutcome(const v1::Job& job) ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  // On a terminal the live line says what needs no reason; PrintOutcome tells the end.
+  void PrintState(const v1::StateChange& change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (progress_.ended() || (terminal_.interactive() && change.reason().empty())) return;
+    std::string line = StateName(change.state());
+    if (!change.reason().empty()) line += ": " + change.reason();
+    terminal_.Print(line);
+  }
+
+  absl::Mutex mutex_;
+  JobProgress progress_ ABSL_GUARDED_BY(mutex_);
+  Terminal terminal_ ABSL_GUARDED_BY(mutex_);
+  absl::Time last_plain_ ABSL_GUARDED_BY(mutex_) = absl::Now();
+};
+
+void WatchView::PrintOutcome(const v1::Job& job) {
+  absl::MutexLock lock(&mutex_);
+  terminal_.Clear();
+  const double elapsed_s =
+      job.has_end_time() && job.has_start_time()
+          ? absl::ToDoubleSeconds(ToTime(job.end_time()) - ToTime(job.start_time()))
+          : progress_.elapsed_s();
+  std::string outcome = fmt::format("{} {} after {} steps in {}", job.id(), StateName(job.state()),
+                                    job.progress().step(), FormatClock(elapsed_s));
+  if (!job.state_reason().empty()) outcome += ": " + job.state_reason();
+  terminal_.Print(outcome);
+  const std::vector<double>& losses = progress_.epoch_losses();
+  if (losses.size() > 1) {
+    const std::string line = Sparkline(losses, terminal_.style());
+    terminal_.Print(fmt::format("  loss   {}{}{} -> {}", line, line.empty() ? "" : "  ",
+                                FormatMetric(losses.front()), FormatMetric(losses.back())));
+  }
+  if (job.state() != v1::SUCCEEDED) {
+    terminal_.Print("next:    lockstep show " + job.id());
+    return;
+  }
+  terminal_.Print("  state  " + job.state_hash());
+  if (!job.has_published()) {
+    terminal_.Print(fmt::format("next:    lockstep fetch {} -o weights.safetensors", job.id()));
+    return;
+  }
+  const std::string model =
+      fmt::format("{}:{}", job.published().name(), job.published().version());
+  terminal_.Print("  model  " + model);
+  const v1::DataSpec& data = job.spec().data();
+  terminal_.Print(fmt::format("next:    lockstep fetch {} -o weights.safetensors", model));
+  terminal_.Print(fmt::format(
+      "         lockstep predict {} --dataset {} --first 10", model,
+      data.has_validation() ? data.validation().dataset() : data.train().dataset()));
+}
+
+}  // namespace
+
+ExitCode Watch(Session& session, Client& client, const v1::Job& job, int64_t from_sequence) {
+  WatchView view(job);
+  std::unique_ptr<EventStream> events = client.WatchJob(job.id(), from_sequence);
+
+  interrupted = false;
+  struct sigaction action = {};
+  struct sigaction before = {};
+  action.sa_handler = [](int) { interrupted = true; };
+  sigaction(SIGINT, &action, &before);
+
+  absl::Status status;
+  {
+    std::jthread redraw([&](std::stop_token stop) {
+      std::mutex mutex;
+      std::condition_variable_any tick;
+      std::unique_lock lock(mutex);
+      while (!stop.stop_requested()) {
+        if (interrupted) events->Cancel();
+        if (!session.json()) view.Redraw();
+        tick.wait_for(lock, stop, kRedraw, [] { return false; });
+      }
+    });
+    while (true) {
+      absl::StatusOr<std::optional<v1::Event>> event = events->Next();
+      status = event.status();
+      if (!event.ok() || !event->has_value()) break;
+      if (session.json()) {
+        PrintJson(**event);
+      } else {
+        view.Apply(**event);
+      }
+    }
+  }
+  sigaction(SIGINT, &before, nullptr);
+
+  if (interrupted && absl::IsCancelled(status)) {
+    if (!session.json()) view.PrintDetached(job.id(), events->next_sequence());
+    return kDetached;
+  }
+  if (!status.ok()) {
+    return session.Fail("watch " + job.id(), status,
+                        fmt::format("come back with `lockstep watch {} --from {}`", job.id(),
+                                    events->next_sequence()));
+  }
+  absl::StatusOr<v1::Job> end = client.GetJob(job.id());
+  if (!end.ok()) return session.Fail("watch " + job.id(), end.status(), "");
+  if (!session.json()) view.PrintOutcome(*end);
+  return end->state() == v1::SUCCEEDED ? kOk : kRefused;
+}
+
+}  // namespace lockstep

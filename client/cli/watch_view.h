@@ -1,0 +1,16 @@
+#ifndef LOCKSTEP_CLIENT_CLI_WATCH_VIEW_H_
+#define LOCKSTEP_CLIENT_CLI_WATCH_VIEW_H_
+
+#include "client/cli/session.h"
+#include "lockstep/v1/job.pb.h"
+
+namespace lockstep {
+
+// Shows a job's events from a sequence number on until it ends: a live line on a terminal, plain
+// lines elsewhere, JSON lines with --json. Then says how it ended and what to try next. Ctrl-C
+// detaches; the job goes on.
+ExitCode Watch(Session& session, Client& client, const v1::Job& job, int64_t from_sequence);
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_CLIENT_CLI_WATCH_VIEW_H_
