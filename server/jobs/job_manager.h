@@ -44,9 +44,6 @@ class JobManager {
   struct Options {
     std::string runs_directory;        // runs/<job id>/events.log is below it
     int64_t max_job_memory_bytes = 0;  // larger jobs are refused
-    // Told of each model version once it is in the store, with the lock held: must not block, nor
-    // call the manager. May be null.
-    std::function<void(const std::string& name, int64_t version)> on_published;
     // Told of every model version before its job's end is announced; called with the manager's lock
     // held: must not block, nor call the manager. May be null.
     std::function<void(const std::string& name, int64_t version)> on_published;

@@ -249,7 +249,6 @@ absl::Status JobManager::Change(ActiveJob& active, JobCommand command, std::stri
   if (publish != nullptr) {
     published_sha256_.insert(publish->weights().sha256());
     if (options_.on_published) options_.on_published(publish->name(), publish->version());
-    if (options_.on_published) options_.on_published(publish->name(), publish->version());
     v1::Weights weights;
     *weights.mutable_blob() = publish->weights();
     weights.set_step(publish->receipt().steps());
