@@ -1,0 +1,137 @@
+// What a job's events say about how far it is.
+
+#include "client/cli/job_progress.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+namespace lockstep {
+namespace {
+
+using ::testing::ElementsAre;
+
+// The server's clock is years off: only differences may be used.
+constexpr int64_t kServerStart = 1'000'000;
+const absl::Time kHere = absl::FromUnixSeconds(2'000'000'000);
+
+v1::Event EventAt(double seconds, const std::string& text) {
+  v1::Event event;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &event)) << text;
+  const int64_t millis = static_cast<int64_t>(seconds * 1000);
+  event.mutable_time()->set_seconds(kServerStart + millis / 1000);
+  event.mutable_time()->set_nanos(millis % 1000 * 1'000'000);
+  return event;
+}
+
+class JobProgressTest : public testing::Test {
+ protected:
+  static v1::Job Job() {
+    v1::Job job;
+    job.mutable_create_time()->set_seconds(kServerStart - 10);
+    job.mutable_progress()->set_total_steps(400);
+    job.mutable_progress()->set_steps_per_epoch(100);
+    job.mutable_progress()->set_epochs(4);
+    return job;
+  }
+
+  void Apply(double seconds, const std::string& text) {
+    progress_.Apply(EventAt(seconds, text), kHere + absl::Seconds(seconds));
+  }
+  ProgressLine LineAt(double seconds) const {
+    return progress_.Line(kHere + absl::Seconds(seconds));
+  }
+
+  JobProgress progress_{Job()};
+};
+
+TEST_F(JobProgressTest, QueuedJobWaits) {
+  Apply(-10, "state { state: QUEUED }");
+  const ProgressLine line = LineAt(-3);
+  EXPECT_EQ(line.label, "queued, waiting for a worker");
+  EXPECT_FALSE(line.fraction.has_value());
+  EXPECT_DOUBLE_EQ(line.elapsed_s, 7);
+}
+
+TEST_F(JobProgressTest, RunningJobHasNoRateBeforeItsFirstRecord) {
+  Apply(0, "state { state: RUNNING }");
+  const ProgressLine line = LineAt(2);
+  EXPECT_EQ(line.label, "epoch 1/4");
+  EXPECT_EQ(line.count, "0/400");
+  EXPECT_EQ(line.rate, "? samples/s");
+  EXPECT_DOUBLE_EQ(line.elapsed_s, 2);
+  EXPECT_FALSE(line.remaining_s.has_value());
+}
+
+TEST_F(JobProgressTest, TimeLeftIsTheWholeJobsAndCountsDown) {
+  Apply(0, "state { state: RUNNING }");
+  Apply(10, "step { step: 100 epoch: 1 metrics { name: 'loss' mean: 0.5 last: 9 } "
+            "timing { samples_per_second: 320 } }");
+  ProgressLine line = LineAt(10);
+  EXPECT_DOUBLE_EQ(*line.fraction, 0.25);
+  EXPECT_DOUBLE_EQ(*line.remaining_s, 30);
+  EXPECT_EQ(line.rate, "320 samples/s");
+  EXPECT_THAT(line.metrics, ElementsAre("loss=0.5000"));
+  line = LineAt(14);
+  EXPECT_DOUBLE_EQ(line.elapsed_s, 14);
+  EXPECT_DOUBLE_EQ(*line.remaining_s, 26);
+  EXPECT_DOUBLE_EQ(*LineAt(1000).remaining_s, 0);
+}
+
+TEST_F(JobProgressTest, RateIsSmoothed) {
+  Apply(0, "state { state: RUNNING }");
+  Apply(1, "step { step: 50 epoch: 1 timing { samples_per_second: 100 } }");
+  Apply(2, "step { step: 100 epoch: 1 timing { samples_per_second: 200 } }");
+  EXPECT_EQ(LineAt(2).rate, "130 samples/s");
+}
+
+TEST_F(JobProgressTest, FinishedEpochKeepsItsMetrics) {
+  Apply(0, "state { state: RUNNING }");
+  const std::string epoch =
+      "epoch { epoch: 1 step: 100 metrics { name: 'loss' value: 0.5 } "
+      "metrics { name: 'val_accuracy' value: 0.875 } timing { samples_per_second: 1620 } }";
+  Apply(12, epoch);
+  EXPECT_EQ(progress_.EpochLine(EventAt(12, epoch)),
+            "epoch 1/4  100 steps in 00:12, 1.62k samples/s  loss 0.5000  val_accuracy 0.8750");
+  EXPECT_EQ(LineAt(12).label, "epoch 2/4");
+  EXPECT_THAT(progress_.epoch_losses(), ElementsAre(0.5));
+}
+
+TEST_F(JobProgressTest, LastEpochStaysTheLast) {
+  Apply(0, "state { state: RUNNING }");
+  Apply(40, "epoch { epoch: 4 step: 400 }");
+  EXPECT_EQ(LineAt(40).label, "epoch 4/4");
+  EXPECT_DOUBLE_EQ(*LineAt(40).fraction, 1);
+}
+
+TEST_F(JobProgressTest, NextAttemptHasAPaceOfItsOwn) {
+  Apply(0, "state { state: RUNNING }");
+  Apply(10, "step { step: 100 epoch: 1 timing { samples_per_second: 100 } }");
+  Apply(50, "state { state: QUEUED reason: 'the worker was lost' }");
+  Apply(60, "state { state: RUNNING }");
+  EXPECT_EQ(LineAt(60).rate, "? samples/s");
+  Apply(80, "step { step: 200 epoch: 2 timing { samples_per_second: 500 } }");
+  EXPECT_EQ(LineAt(80).rate, "500 samples/s");
+  EXPECT_DOUBLE_EQ(*LineAt(80).remaining_s, 20);
+  EXPECT_DOUBLE_EQ(LineAt(80).elapsed_s, 80);
+}
+
+TEST_F(JobProgressTest, TerminalStatesEndIt) {
+  for (const char* state : {"SUCCEEDED", "FAILED", "CANCELLED"}) {
+    Apply(1, "state { state: RUNNING }");
+    EXPECT_FALSE(progress_.ended());
+    Apply(2, std::string("state { state: ") + state + " }");
+    EXPECT_TRUE(progress_.ended());
+  }
+}
+
+TEST_F(JobProgressTest, WatchThatBeginsInTheMiddleCopes) {
+  Apply(30, "step { step: 300 epoch: 3 timing { samples_per_second: 100 } }");
+  const ProgressLine line = LineAt(31);
+  EXPECT_EQ(line.label, "epoch 3/4");
+  EXPECT_FALSE(line.remaining_s.has_value());
+  EXPECT_GE(line.elapsed_s, 0);
+}
+
+}  // namespace
+}  // namespace lockstep
