@@ -49,9 +49,8 @@ grpc::Status Gate::Finish(std::string_view method, absl::Time start, const absl:
   spdlog::debug("rpc method={} status={} micros={} calls={}", method,
                 absl::StatusCodeToString(status.code()),
                 absl::ToInt64Microseconds(absl::Now() - start), calls);
-  if (status.code() == absl::StatusCode::kInternal ||
-      status.code() == absl::StatusCode::kDataLoss) {
-    spdlog::error("rpc failed method={} status=\"{}\"", method, status.ToString());
+  if (absl::IsInternal(status) || absl::IsUnknown(status) || absl::IsDataLoss(status)) {
+    spdlog::warn("rpc failed method={} status=\"{}\"", method, status.ToString());
   }
   return ToGrpcStatus(status);
 }
