@@ -99,7 +99,7 @@ bool ModelRepository::Ready() const {
 
 void ModelRepository::Enqueue(const std::string& name, int64_t version) {
   Entry& entry = models_[name][version];
-  if (entry.loading) return;
+  if (entry.loading || entry.model != nullptr) return;
   entry.loading = true;
   to_load_.emplace_back(name, version);
 }

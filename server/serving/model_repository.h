@@ -82,6 +82,7 @@ class ModelRepository {
   ModelRepository(ModelSource* source, const ModelSource::VersionList& versions,
                   const Options& options);
 
+  // Adds the version if it is new, and has it loaded if it is not in memory.
   void Enqueue(const std::string& name, int64_t version) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // The loading thread.
   void Run();

@@ -102,6 +102,9 @@ TEST_F(ModelRepositoryTest, AFindWaitsForTheLoadWithoutHoldingItsCaller) {
   EXPECT_EQ((*newest.result())->record.version(), 2);
   EXPECT_EQ((*second.result())->record.version(), 2);
   EXPECT_EQ((*older.result())->record.version(), 1);
+  repository_->Published("a", 2);
+  EXPECT_EQ(VersionFound("a", 1), 1);
+  EXPECT_THAT(source_->Loads(), ElementsAre("a:1", "a:2")) << "each once";
 }
 
 TEST_F(ModelRepositoryTest, NamesWhatIsNotThere) {
