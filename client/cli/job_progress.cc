@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 
 #include "client/cli/format.h"
 
@@ -11,12 +12,13 @@ namespace {
 
 // As tqdm's: how much the newest of a series of rates counts.
 constexpr double kSmoothing = 0.3;
+// What the name of a metric on the validation set begins with.
+const std::string kValidation = "val_";
 
 }  // namespace
 
 JobProgress::JobProgress(const v1::Job& job)
     : total_steps_(job.progress().total_steps()),
-      steps_per_epoch_(job.progress().steps_per_epoch()),
       epochs_(job.progress().epochs()),
       created_(ToTime(job.create_time())),
       last_event_(created_) {}
@@ -85,8 +87,7 @@ ProgressLine JobProgress::Line(absl::Time now) const {
     line.elapsed_s = absl::ToDoubleSeconds(last_event_ - created_) + since_event_s;
     return line;
   }
-  line.label = epochs_ > 0 ? fmt::format("epoch {}/{}", epoch_, epochs_)
-                           : fmt::format("epoch {}", epoch_);
+  line.label = EpochLabel(epoch_);
   line.elapsed_s = elapsed_s() + since_event_s;
   line.rate = FormatRate(samples_per_second_.value_or(0), "sample");
   line.metrics = metrics_;
@@ -105,19 +106,29 @@ ProgressLine JobProgress::Line(absl::Time now) const {
   return line;
 }
 
-std::string JobProgress::EpochLine(const v1::Event& event) const {
-  const v1::EpochRecord& record = event.epoch();
-  std::string line = epochs_ > 0 ? fmt::format("epoch {}/{}", record.epoch(), epochs_)
-                                 : fmt::format("epoch {}", record.epoch());
-  line += fmt::format("  {} steps in {}", steps_per_epoch_ > 0 ? steps_per_epoch_ : record.step(),
-                      FormatClock(epoch_s_));
-  if (record.timing().samples_per_second() > 0) {
-    line += ", " + FormatRate(record.timing().samples_per_second(), "sample");
-  }
+std::string JobProgress::EpochLine(const v1::EpochRecord& record, int columns) const {
+  std::map<std::string, double> validation;
   for (const v1::Metric& metric : record.metrics()) {
-    line += fmt::format("  {} {}", metric.name(), FormatMetric(metric.value()));
+    if (metric.name().starts_with(kValidation)) validation[metric.name()] = metric.value();
   }
-  return line;
+  std::string metrics;
+  for (const v1::Metric& metric : record.metrics()) {
+    if (metric.name().starts_with(kValidation)) continue;
+    metrics += fmt::format("  {} {}", metric.name(), FormatMetric(metric.value()));
+    const auto beside = validation.find(kValidation + metric.name());
+    if (beside != validation.end()) metrics += fmt::format(" (val {})", FormatMetric(beside->second));
+  }
+  const std::string label = EpochLabel(record.epoch());
+  const double rate = record.timing().samples_per_second();
+  std::string line = fmt::format("{} [{}, {}]{}", label, FormatClock(epoch_s_),
+                                 FormatRate(rate, "sample"), metrics);
+  if (rate > 0 && std::ssize(line) <= columns) return line;
+  return fmt::format("{} [{}]{}", label, FormatClock(epoch_s_), metrics);
+}
+
+std::string JobProgress::EpochLabel(int64_t epoch) const {
+  return epochs_ > 0 ? fmt::format("epoch {:>{}}/{}", epoch, std::to_string(epochs_).size(), epochs_)
+                     : fmt::format("epoch {}", epoch);
 }
 
 }  // namespace lockstep

@@ -27,8 +27,10 @@ class JobProgress {
   // The live line: bar and time left are the whole job's.
   ProgressLine Line(absl::Time now) const;
 
-  // A finished epoch. REQUIRES: `event` is the epoch's, and has been applied.
-  std::string EpochLine(const v1::Event& event) const;
+  // The line that stays of the epoch whose record was applied last; without the rate where it would
+  // not fit into `columns`:
+  //   epoch 3/5 [00:12, 1.62k samples/s]  loss 0.3121 (val 0.3310)  accuracy 0.8876 (val 0.8790)
+  std::string EpochLine(const v1::EpochRecord& record, int columns) const;
 
   // The training loss of each finished epoch.
   const std::vector<double>& epoch_losses() const { return epoch_losses_; }
@@ -38,9 +40,10 @@ class JobProgress {
 
  private:
   void ApplyState(const v1::Event& event);
+  // "epoch  3/20": as wide for every epoch.
+  std::string EpochLabel(int64_t epoch) const;
 
   int64_t total_steps_;  // 0: unknown
-  int64_t steps_per_epoch_;
   int64_t epochs_;
 
   v1::JobState state_ = v1::QUEUED;

@@ -54,8 +54,10 @@ struct Layout {
 std::string Tail(const ProgressLine& line, const Layout& layout) {
   std::string tail = line.count.empty() ? "" : line.count + " ";
   tail += "[" + FormatClock(line.elapsed_s);
-  if (line.fraction.has_value()) {
-    tail += "<" + (line.remaining_s.has_value() ? FormatClock(*line.remaining_s) : "?");
+  if (line.remaining_s.has_value()) {
+    tail += "<" + FormatClock(*line.remaining_s);
+  } else if (line.fraction.has_value()) {
+    tail += "<?";
   }
   if (layout.rate && !line.rate.empty()) tail += ", " + line.rate;
   for (size_t i = 0; i < layout.metrics; ++i) tail += ", " + line.metrics[i];

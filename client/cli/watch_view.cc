@@ -22,6 +22,7 @@ namespace {
 constexpr std::chrono::milliseconds kRedraw(100);
 // Between plain lines, epochs aside.
 constexpr absl::Duration kPlainPause = absl::Seconds(5);
+constexpr int kPlainColumns = 200;
 
 std::atomic<bool> interrupted = false;
 static_assert(std::atomic<bool>::is_always_lock_free);  // or a signal handler must not set it
@@ -40,7 +41,8 @@ class WatchView {
         PrintState(event.state());
         break;
       case v1::Event::kEpoch:
-        terminal_.Print(progress_.EpochLine(event));
+        terminal_.Print(progress_.EpochLine(
+            event.epoch(), terminal_.interactive() ? terminal_.style().width : kPlainColumns));
         last_plain_ = now;
         break;
       case v1::Event::kText:
@@ -52,7 +54,7 @@ class WatchView {
       case v1::Event::kStep:
         if (!terminal_.interactive() && now - last_plain_ >= kPlainPause) {
           LineStyle style;
-          style.width = 200;
+          style.width = kPlainColumns;
           ProgressLine line = progress_.Line(now);
           line.label += fmt::format(" {:.0f}%", line.fraction.value_or(0) * 100);
           line.fraction.reset();
@@ -74,9 +76,8 @@ class WatchView {
   void PrintDetached(const std::string& id, int64_t next_sequence) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     terminal_.Clear();
-    terminal_.Print(fmt::format("detached; the job goes on. Come back with: lockstep watch {}{}",
-                                id, next_sequence > 1
-                                        ? fmt::format(" --from {}", next_sequence) : ""));
+    terminal_.Print("detached; the job goes on. Come back with:");
+    terminal_.Print(fmt::format("  lockstep watch {} --from {}", id, next_sequence));
   }
 
   void PrintOutcome(const v1::Job& job) ABSL_LOCKS_EXCLUDED(mutex_);

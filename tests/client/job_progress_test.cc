@@ -89,10 +89,13 @@ TEST_F(JobProgressTest, FinishedEpochKeepsItsMetrics) {
   Apply(0, "state { state: RUNNING }");
   const std::string epoch =
       "epoch { epoch: 1 step: 100 metrics { name: 'loss' value: 0.5 } "
-      "metrics { name: 'val_accuracy' value: 0.875 } timing { samples_per_second: 1620 } }";
+      "metrics { name: 'accuracy' value: 0.875 } metrics { name: 'val_loss' value: 0.55 } timing { samples_per_second: 1620 } }";
   Apply(12, epoch);
-  EXPECT_EQ(progress_.EpochLine(EventAt(12, epoch)),
-            "epoch 1/4  100 steps in 00:12, 1.62k samples/s  loss 0.5000  val_accuracy 0.8750");
+  const v1::EpochRecord record = EventAt(12, epoch).epoch();
+  EXPECT_EQ(progress_.EpochLine(record, 80),
+            "epoch 1/4 [00:12, 1.62k samples/s]  loss 0.5000 (val 0.5500)  accuracy 0.8750");
+  EXPECT_EQ(progress_.EpochLine(record, 60),
+            "epoch 1/4 [00:12]  loss 0.5000 (val 0.5500)  accuracy 0.8750");
   EXPECT_EQ(LineAt(12).label, "epoch 2/4");
   EXPECT_THAT(progress_.epoch_losses(), ElementsAre(0.5));
 }
