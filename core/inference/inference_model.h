@@ -5,7 +5,6 @@
 #include <memory>
 #include <span>
 #include <string_view>
-#include <vector>
 
 #include "absl/status/statusor.h"
 #include "lockstep/v1/model.pb.h"
@@ -15,19 +14,20 @@ namespace lockstep {
 // A trained network ready to answer. Immutable, so any number of threads may call it at once.
 class InferenceModel {
  public:
-  // Memory of one thread's forward passes; grows to the largest batch seen, then stays.
+  // Memory of one thread's forward passes; grows to what the largest model called with it needs.
   class Arena {
    public:
     Arena();
     ~Arena();
 
    private:
-    friend class InferenceModel;
-    std::vector<float> memory_;
+    friend class NetworkInferenceModel;
+    struct Memory;
+    std::unique_ptr<Memory> memory_;
   };
 
   // `safetensors` as Trainer::SerializeWeights wrote it. INVALID_ARGUMENT lists every tensor that is
-  // missing, left over or of the wrong shape.
+  // missing, left over or of the wrong shape; FAILED_PRECONDITION on a CPU without AVX2 and FMA.
   static absl::StatusOr<std::unique_ptr<const InferenceModel>> Create(
       const v1::ModelSpec& spec, std::string_view safetensors);
   virtual ~InferenceModel() = default;

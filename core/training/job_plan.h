@@ -5,13 +5,11 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "core/numerics/contract.h"
 #include "lockstep/v1/dataset.pb.h"
 #include "lockstep/v1/job.pb.h"
 
 namespace lockstep {
-
-// The name of the numerics contract (core/README.md).
-inline constexpr char kContract[] = "lockstep-1";
 
 // A job that has been checked: training it cannot fail for a reason that its spec and the shapes of
 // its data could have told.

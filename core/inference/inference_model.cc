@@ -1,0 +1,80 @@
+#include "core/inference/inference_model.h"
+
+#include <algorithm>
+
+#include "core/inference/inference_pass.h"
+#include "core/network/network.h"
+#include "core/network/weights_file.h"
+#include "core/tensor/aligned_buffer.h"
+
+namespace lockstep {
+
+struct InferenceModel::Arena::Memory {
+  AlignedBuffer<std::byte> bytes;
+};
+
+InferenceModel::Arena::Arena() : memory_(std::make_unique<Memory>()) {}
+InferenceModel::Arena::~Arena() = default;
+
+// A network with its weights.
+class NetworkInferenceModel final : public InferenceModel {
+ public:
+  explicit NetworkInferenceModel(Network network)
+      : network_(std::move(network)),
+        pass_(network_, /*logits=*/false),
+        parameters_(network_.parameters_size()),
+        buffers_(network_.buffers_size()) {}
+
+  absl::Status Load(std::string_view safetensors) {
+    return ReadWeights(network_, safetensors, parameters_.span(), buffers_.span());
+  }
+
+  std::span<const int64_t> input_shape() const override { return network_.input().dims(); }
+  std::span<const int64_t> output_shape() const override { return network_.output().dims(); }
+  int64_t size_bytes() const override {
+    return (parameters_.size() + buffers_.size()) * static_cast<int64_t>(sizeof(float));
+  }
+  void Predict(int64_t samples, std::span<const float> x, std::span<float> y,
+               Arena& arena) const override;
+
+ private:
+  const Network network_;
+  const InferencePass pass_;
+  AlignedBuffer<float> parameters_;
+  AlignedBuffer<float> buffers_;
+};
+
+absl::StatusOr<std::unique_ptr<const InferenceModel>> InferenceModel::Create(
+    const v1::ModelSpec& spec, std::string_view safetensors) {
+  if (kernels::Kernels() == nullptr) {
+    return absl::FailedPreconditionError("this CPU has no AVX2 and FMA, which Lockstep needs");
+  }
+  v1::ModelSpec filled = spec;
+  auto network = Network::Build(&filled);
+  if (!network.ok()) return network.status();
+  auto model = std::make_unique<NetworkInferenceModel>(*std::move(network));
+  if (auto s = model->Load(safetensors); !s.ok()) return s;
+  return model;
+}
+
+void NetworkInferenceModel::Predict(int64_t samples, std::span<const float> x,
+                                    std::span<float> y, Arena& arena) const {
+  // Small parts keep the activations in the cache; rows do not see each other, so no bit changes.
+  constexpr int64_t kPart = 32;
+  const int64_t input_bytes =
+      (kPart * network_.input().size() * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
+  const int64_t needed = input_bytes + pass_.MemoryBytes(kPart);
+  AlignedBuffer<std::byte>& memory = arena.memory_->bytes;
+  if (memory.size() < needed) memory = AlignedBuffer<std::byte>(needed);
+  float* scaled = reinterpret_cast<float*>(memory.data());
+  const kernels::KernelTable& kernels = *kernels::Kernels();
+  for (int64_t begin = 0; begin < samples; begin += kPart) {
+    const int64_t part = std::min(kPart, samples - begin);
+    kernels.scale_float(x.data() + begin * network_.input().size(), part * network_.input().size(),
+                        network_.scale(), network_.offset(), scaled);
+    pass_.Run(kernels, parameters_.data(), buffers_.data(), part, scaled,
+                    y.data() + begin * network_.output().size(), memory.data() + input_bytes);
+  }
+}
+
+}  // namespace lockstep

@@ -1,0 +1,240 @@
+// Elementwise functions (rule 7), softmax and cross-entropy (rule 3), optimizer steps.
+
+// Calls body(offset, lanes) for each vector of [0, n); lanes < kLanes at the end only.
+template <typename Body>
+static inline void ForVectors(int64_t n, Body body) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) body(i, kLanes);
+  if (i < n) body(i, static_cast<int>(n - i));
+}
+
+static inline Vec LoadLanes(const float* p, int lanes) {
+  return lanes == kLanes ? Load(p) : LoadFirst(p, lanes);
+}
+static inline void StoreLanes(float* p, int lanes, Vec x) {
+  if (lanes == kLanes) {
+    Store(p, x);
+  } else {
+    StoreFirst(p, lanes, x);
+  }
+}
+
+// e^x for x clamped to [-87, 87], where neither result nor reciprocal leaves the normal range; NaN
+// passes. Cephes' expf polynomial: within 1 ulp.
+static inline Vec Exp(Vec x) {
+  x = Select(Greater(x, Set(87.0f)), Set(87.0f), x);
+  x = Select(Greater(Set(-87.0f), x), Set(-87.0f), x);
+  const Vec n = Round(Mul(x, Set(1.44269504088896341f)));
+  Vec r = Fma(n, Set(-0.693359375f), x);
+  r = Fma(n, Set(2.12194440e-4f), r);
+  Vec p = Set(1.9875691500e-4f);
+  p = Fma(p, r, Set(1.3981999507e-3f));
+  p = Fma(p, r, Set(8.3334519073e-3f));
+  p = Fma(p, r, Set(4.1665795894e-2f));
+  p = Fma(p, r, Set(1.6666665459e-1f));
+  p = Fma(p, r, Set(5.0000001201e-1f));
+  p = Add(Fma(p, Mul(r, r), r), Set(1.0f));
+  const Mask nan = IsNan(x);
+  return Select(nan, x, Mul(p, PowerOfTwo(Select(nan, Zero(), n))));
+}
+
+static inline Vec Sigmoid(Vec x) { return Div(Set(1.0f), Add(Set(1.0f), Exp(Sub(Zero(), x)))); }
+
+// Cephes' tanhf: a polynomial near 0, by exp elsewhere.
+static inline Vec Tanh(Vec x) {
+  const Vec z = Mul(x, x);
+  Vec p = Set(-5.70498872745e-3f);
+  p = Fma(p, z, Set(2.06390887954e-2f));
+  p = Fma(p, z, Set(-5.37397155531e-2f));
+  p = Fma(p, z, Set(1.33314422036e-1f));
+  p = Fma(p, z, Set(-3.33332819422e-1f));
+  const Vec small = Fma(Mul(p, z), x, x);
+  const Vec a = Abs(x);
+  const Vec e = Exp(Add(a, a));
+  const Vec magnitude = Sub(Set(1.0f), Div(Set(2.0f), Add(e, Set(1.0f))));
+  const Vec large = Select(Greater(Zero(), x), Sub(Zero(), magnitude), magnitude);
+  return Select(Greater(a, Set(0.625f)), large, small);
+}
+
+static inline Vec Relu(Vec x) { return Select(Greater(Zero(), x), Zero(), x); }
+
+// Natural logarithm of a normal x > 0 (Cephes' logf).
+static inline float Log(float x) {
+  uint32_t bits;
+  __builtin_memcpy(&bits, &x, 4);
+  int exponent = static_cast<int>(bits >> 23) - 126;
+  bits = (bits & 0x007fffffu) | 0x3f000000u;
+  float m;  // within [0.5, 1)
+  __builtin_memcpy(&m, &bits, 4);
+  if (m < 0.707106781186547524f) {
+    exponent -= 1;
+    m = m + m - 1.0f;
+  } else {
+    m = m - 1.0f;
+  }
+  const float z = m * m;
+  float p = 7.0376836292e-2f;
+  p = __builtin_fmaf(p, m, -1.1514610310e-1f);
+  p = __builtin_fmaf(p, m, 1.1676998740e-1f);
+  p = __builtin_fmaf(p, m, -1.2420140846e-1f);
+  p = __builtin_fmaf(p, m, 1.4249322787e-1f);
+  p = __builtin_fmaf(p, m, -1.6668057665e-1f);
+  p = __builtin_fmaf(p, m, 2.0000714765e-1f);
+  p = __builtin_fmaf(p, m, -2.4999993993e-1f);
+  p = __builtin_fmaf(p, m, 3.3333331174e-1f);
+  const float e = static_cast<float>(exponent);
+  float y = m * z * p;
+  y = __builtin_fmaf(e, -2.12194440e-4f, y);
+  y = __builtin_fmaf(z, -0.5f, y);
+  return __builtin_fmaf(e, 0.693359375f, m + y);
+}
+
+// e[j] = exp(x[j] - max x); returns their sum, one ascending chain. `e` may be `x`.
+static float ExpRow(int64_t n, const float* x, float* e, float* max) {
+  float best = x[0];
+  for (int64_t j = 1; j < n; ++j) best = x[j] > best ? x[j] : best;
+  *max = best;
+  const Vec shift = Set(best);
+  ForVectors(n, [&](int64_t j, int lanes) {
+    StoreLanes(e + j, lanes, Exp(Sub(LoadLanes(x + j, lanes), shift)));
+  });
+  float sum = e[0];
+  for (int64_t j = 1; j < n; ++j) sum += e[j];
+  return sum;
+}
+
+static void Activate(Activation activation, int64_t rows, int64_t columns, float* y) {
+  if (activation == Activation::kSoftmax) {
+    for (int64_t r = 0; r < rows; ++r) {
+      float* row = y + r * columns;
+      float max;
+      const Vec sum = Set(ExpRow(columns, row, row, &max));
+      ForVectors(columns, [&](int64_t j, int lanes) {
+        StoreLanes(row + j, lanes, Div(LoadLanes(row + j, lanes), sum));
+      });
+    }
+    return;
+  }
+  ForVectors(rows * columns, [&](int64_t i, int lanes) {
+    const Vec x = LoadLanes(y + i, lanes);
+    switch (activation) {
+      case Activation::kRelu: return StoreLanes(y + i, lanes, Relu(x));
+      case Activation::kSigmoid: return StoreLanes(y + i, lanes, Sigmoid(x));
+      case Activation::kTanh: return StoreLanes(y + i, lanes, Tanh(x));
+      case Activation::kLinear:
+      case Activation::kSoftmax: return;
+    }
+  });
+}
+
+static void ActivateBackward(Activation activation, int64_t rows, int64_t columns, const float* y,
+                             float* dy) {
+  if (activation == Activation::kSoftmax) {
+    for (int64_t r = 0; r < rows; ++r, y += columns, dy += columns) {
+      float dot = 0.0f;
+      for (int64_t j = 0; j < columns; ++j) dot = __builtin_fmaf(dy[j], y[j], dot);
+      for (int64_t j = 0; j < columns; ++j) dy[j] = (dy[j] - dot) * y[j];
+    }
+    return;
+  }
+  ForVectors(rows * columns, [&](int64_t i, int lanes) {
+    const Vec v = LoadLanes(y + i, lanes);
+    const Vec g = LoadLanes(dy + i, lanes);
+    switch (activation) {
+      case Activation::kRelu:
+        return StoreLanes(dy + i, lanes, Select(Greater(v, Zero()), g, Zero()));
+      case Activation::kSigmoid:
+        return StoreLanes(dy + i, lanes, Mul(g, Mul(v, Sub(Set(1.0f), v))));
+      case Activation::kTanh:
+        return StoreLanes(dy + i, lanes, Mul(g, Sub(Set(1.0f), Mul(v, v))));
+      case Activation::kLinear:
+      case Activation::kSoftmax: return;
+    }
+  });
+}
+
+static void CrossEntropy(int64_t rows, int64_t classes, const float* logits, const int32_t* labels,
+                         float scale, float* losses, float* dlogits) {
+  constexpr int64_t kMost = 4096;  // classes whose exponentials fit the stack
+  float local[kMost];
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* x = logits + r * classes;
+    float* e = dlogits != nullptr ? dlogits + r * classes : local;
+    float max;
+    float sum;
+    if (dlogits != nullptr || classes <= kMost) {
+      sum = ExpRow(classes, x, e, &max);
+    } else {
+      // Same chain, a stack buffer at a time.
+      max = x[0];
+      for (int64_t j = 1; j < classes; ++j) max = x[j] > max ? x[j] : max;
+      sum = 0.0f;
+      for (int64_t begin = 0; begin < classes; begin += kMost) {
+        const int64_t n = classes - begin < kMost ? classes - begin : kMost;
+        ForVectors(n, [&](int64_t j, int lanes) {
+          StoreLanes(local + j, lanes, Exp(Sub(LoadLanes(x + begin + j, lanes), Set(max))));
+        });
+        for (int64_t j = 0; j < n; ++j) sum += local[j];
+      }
+    }
+    losses[r] = Log(sum) + (max - x[labels[r]]);
+    if (dlogits == nullptr) continue;
+    const Vec divisor = Set(sum);
+    const Vec factor = Set(scale);
+    const float at_label = (e[labels[r]] / sum - 1.0f) * scale;
+    ForVectors(classes, [&](int64_t j, int lanes) {
+      StoreLanes(e + j, lanes, Mul(Div(LoadLanes(e + j, lanes), divisor), factor));
+    });
+    e[labels[r]] = at_label;
+  }
+}
+
+static void ScaleUint8(const uint8_t* src, int64_t n, float scale, float offset, float* x) {
+  const Vec s = Set(scale);
+  const Vec o = Set(offset);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) Store(x + i, Fma(LoadUint8(src + i), s, o));
+  for (; i < n; ++i) x[i] = __builtin_fmaf(static_cast<float>(src[i]), scale, offset);
+}
+
+static void ScaleFloat(const float* src, int64_t n, float scale, float offset, float* x) {
+  const Vec s = Set(scale);
+  const Vec o = Set(offset);
+  ForVectors(n, [&](int64_t i, int lanes) {
+    StoreLanes(x + i, lanes, Fma(LoadLanes(src + i, lanes), s, o));
+  });
+}
+
+static void Adam(const AdamStep& step, int64_t n, const float* gradient, float* m, float* v,
+                 float* w) {
+  const Vec alpha = Set(step.alpha);
+  const Vec b1 = Set(step.one_minus_beta_1);
+  const Vec b2 = Set(step.one_minus_beta_2);
+  const Vec epsilon = Set(step.epsilon);
+  ForVectors(n, [&](int64_t i, int lanes) {
+    const Vec g = LoadLanes(gradient + i, lanes);
+    const Vec m0 = LoadLanes(m + i, lanes);
+    const Vec v0 = LoadLanes(v + i, lanes);
+    const Vec m1 = Fma(Sub(g, m0), b1, m0);
+    const Vec v1 = Fma(Sub(Mul(g, g), v0), b2, v0);
+    StoreLanes(m + i, lanes, m1);
+    StoreLanes(v + i, lanes, v1);
+    const Vec step_size = Div(Mul(alpha, m1), Add(Sqrt(v1), epsilon));
+    StoreLanes(w + i, lanes, Sub(LoadLanes(w + i, lanes), step_size));
+  });
+}
+
+static void Sgd(const SgdStep& step, int64_t n, const float* gradient, float* velocity, float* w) {
+  const Vec rate = Set(step.learning_rate);
+  const Vec momentum = Set(step.momentum);
+  ForVectors(n, [&](int64_t i, int lanes) {
+    const Vec d = Mul(rate, LoadLanes(gradient + i, lanes));
+    Vec change = Sub(Zero(), d);
+    if (velocity != nullptr) {
+      const Vec v = Sub(Mul(momentum, LoadLanes(velocity + i, lanes)), d);
+      StoreLanes(velocity + i, lanes, v);
+      change = step.nesterov ? Sub(Mul(momentum, v), d) : v;
+    }
+    StoreLanes(w + i, lanes, Add(LoadLanes(w + i, lanes), change));
+  });
+}

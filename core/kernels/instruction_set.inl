@@ -1,0 +1,46 @@
+// One instruction set's kernels: included by kernels_<set>.cc after it has defined
+// LOCKSTEP_INSTRUCTION_SET (the namespace), LOCKSTEP_TILE_VECTORS and LOCKSTEP_SIMD (the header of
+// vector operations). Everything here is static and in that namespace, and nothing uses the standard
+// library: an inline function shared with code for an older CPU would be merged by the linker.
+
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+namespace lockstep::kernels {
+namespace LOCKSTEP_INSTRUCTION_SET {
+namespace {
+
+#include LOCKSTEP_SIMD
+static_assert(kTileVectors == LOCKSTEP_TILE_VECTORS);
+
+#include "core/kernels/contraction.inl"
+#include "core/kernels/elementwise.inl"
+#include "core/kernels/statistics.inl"
+
+}  // namespace
+
+extern const KernelTable kTable;
+const KernelTable kTable = {
+    .name = LOCKSTEP_INSTRUCTION_SET_NAME,
+    .contract_rows = ContractRows,
+    .contract_columns = ContractColumns,
+    .block_moments = BlockMoments,
+    .block_sums = BlockSums,
+    .normalize = Normalize,
+    .normalize_backward = NormalizeBackward,
+    .max_pool = MaxPool,
+    .max_pool_backward = MaxPoolBackward,
+    .activate = Activate,
+    .activate_backward = ActivateBackward,
+    .cross_entropy = CrossEntropy,
+    .scale_uint8 = ScaleUint8,
+    .scale_float = ScaleFloat,
+    .adam = Adam,
+    .sgd = Sgd,
+};
+
+}  // namespace LOCKSTEP_INSTRUCTION_SET
+}  // namespace lockstep::kernels

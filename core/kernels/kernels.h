@@ -1,0 +1,155 @@
+#ifndef LOCKSTEP_CORE_KERNELS_KERNELS_H_
+#define LOCKSTEP_CORE_KERNELS_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+// The loops that the contract's bits are defined by (../README.md states each as a formula; the tests
+// hold them as scalar loops). Built once an instruction set; Kernels() is the set for this CPU. All
+// functions run on the calling thread, allocate nothing, and give every output element the same bits
+// whatever the instruction set, the split of rows over calls, or the alignment of the pointers.
+//
+// Plain C types only: this header is compiled for every instruction set, and an inline function in it
+// could be merged by the linker into code that an older CPU runs.
+namespace lockstep::kernels {
+
+// Where row r of a matrix starts: base + (r / width) * outer + (r % width) * inner, in floats. A
+// plain matrix has width 1 and outer = its row stride; the pixels of a strided image have width = a
+// line's pixels.
+struct RowMap {
+  const float* base;
+  int64_t width;
+  int64_t outer;
+  int64_t inner;
+};
+
+// A run of consecutive k of a contraction: the left operand's values at row + a, a + 1, ..., and the
+// right operand's rows b, b + 1, ...
+struct Segment {
+  int64_t a;
+  int64_t b;
+  int64_t length;
+  bool ends_chunk;
+};
+
+// The right operand [depth, columns], row-major.
+struct RightOperand {
+  const float* data;
+  int64_t columns;
+};
+
+enum class Activation : uint8_t { kLinear, kRelu, kSigmoid, kTanh, kSoftmax };
+
+// y[r, j] = sum over k of a[r, k] * b[k, j], then + bias[j], then ReLU if asked for (rules 1 and 7).
+struct RowContraction {
+  RowMap a;
+  RightOperand b;
+  const Segment* segments;
+  int64_t segment_count;
+  RowMap y;             // rows of b.columns floats
+  const float* bias;    // [columns] or null
+  bool relu;
+};
+
+// A run of rows over which a weight gradient sums: x advances by x_stride a row, dy by dy_stride.
+struct RowRun {
+  const float* x;
+  const float* dy;
+  int64_t length;
+};
+
+// w[i, j] (+)= sum over the runs' rows r of x[r, i] * dy[r, j]: one chunk of a weight gradient. Runs are
+// taken in order.
+struct ColumnContraction {
+  const RowRun* runs;
+  int64_t run_count;
+  int64_t x_stride;
+  int64_t dy_stride;
+  int64_t rows;         // of w
+  int64_t columns;      // of w; its row stride too
+  float* w;
+  bool first_chunk;     // store instead of add
+  bool last_chunk;      // then add +0
+};
+
+struct PoolGeometry {
+  int64_t height, width, channels;          // of x
+  int64_t out_height, out_width;
+  int64_t pool_height, pool_width;
+  int64_t stride_height, stride_width;
+};
+
+struct AdamStep {
+  float alpha;          // learning rate with both bias corrections
+  float one_minus_beta_1;
+  float one_minus_beta_2;
+  float epsilon;
+};
+
+struct SgdStep {
+  float learning_rate;
+  float momentum;
+  bool nesterov;
+};
+
+// Rows in a block of a sum across samples (rule 2).
+inline constexpr int64_t kBlockRows = 128;
+// k in a chunk of a contraction (rule 1).
+inline constexpr int64_t kDenseChunk = 384;
+inline constexpr int64_t kConvChunk = 576;
+// A convolution's weight gradient takes whole samples until it has this many rows (rule 1).
+inline constexpr int64_t kConvGradientRows = 512;
+
+struct KernelTable {
+  const char* name;
+
+  // Rows [row_begin, row_end) of y.
+  void (*contract_rows)(const RowContraction& c, int64_t row_begin, int64_t row_end);
+  void (*contract_columns)(const ColumnContraction& c);
+
+  // One block of at most kBlockRows rows, [rows, channels]: with x0 = its first row,
+  // s1 = sum of x - x0 and s2 = sum of (x - x0)^2 a channel.
+  void (*block_moments)(const float* x, int64_t rows, int64_t channels, float* s1, float* s2);
+  // One block: s1 = sum of dy; with x also s2 = sum of dy * (x - m).
+  void (*block_sums)(const float* dy, const float* x, const float* m, int64_t rows,
+                     int64_t channels, float* s1, float* s2);
+  // y = fma(x - m, a, b) (rule 6).
+  void (*normalize)(const float* x, int64_t rows, int64_t channels, const float* m, const float* a,
+                    const float* b, float* y);
+  // dx = fma(x - m, k2, fma(dy, k1, k0)).
+  void (*normalize_backward)(const float* dy, const float* x, int64_t rows, int64_t channels,
+                             const float* m, const float* k0, const float* k1, const float* k2,
+                             float* dx);
+
+  // One image [height, width, channels].
+  void (*max_pool)(const PoolGeometry& g, const float* x, float* y);
+  // Adds to dx, which the caller has set to zero.
+  void (*max_pool_backward)(const PoolGeometry& g, const float* x, const float* dy, float* dx);
+
+  // In place over [rows, columns]; columns matter to softmax only.
+  void (*activate)(Activation activation, int64_t rows, int64_t columns, float* y);
+  // dy becomes the gradient before the activation, given its output y.
+  void (*activate_backward)(Activation activation, int64_t rows, int64_t columns, const float* y,
+                            float* dy);
+  // losses[r] = log(sum of exp(logits[r])) - logits[r, labels[r]];
+  // dlogits[r, j] = (softmax(logits[r])[j] - [j == labels[r]]) * scale, unless null.
+  void (*cross_entropy)(int64_t rows, int64_t classes, const float* logits, const int32_t* labels,
+                        float scale, float* losses, float* dlogits);
+
+  // x[i] = fma(float(src[i]), scale, offset)
+  void (*scale_uint8)(const uint8_t* src, int64_t n, float scale, float offset, float* x);
+  void (*scale_float)(const float* src, int64_t n, float scale, float offset, float* x);
+
+  void (*adam)(const AdamStep& step, int64_t n, const float* gradient, float* m, float* v,
+               float* w);
+  void (*sgd)(const SgdStep& step, int64_t n, const float* gradient, float* velocity, float* w);
+};
+
+// The widest set this CPU runs; null when it has not even AVX2 and FMA.
+const KernelTable* Kernels();
+// Every set this CPU runs, narrowest first, then null.
+const KernelTable* const* AllKernels();
+
+}  // namespace lockstep::kernels
+
+#endif  // LOCKSTEP_CORE_KERNELS_KERNELS_H_

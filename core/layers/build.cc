@@ -1,0 +1,99 @@
+#include "core/layers/build.h"
+
+#include <cmath>
+
+#include "absl/strings/str_join.h"
+
+namespace lockstep {
+namespace {
+
+struct ActivationName {
+  absl::string_view name;
+  kernels::Activation value;
+};
+constexpr ActivationName kActivations[] = {
+    {"linear", kernels::Activation::kLinear},   {"relu", kernels::Activation::kRelu},
+    {"sigmoid", kernels::Activation::kSigmoid}, {"tanh", kernels::Activation::kTanh},
+    {"softmax", kernels::Activation::kSoftmax},
+};
+
+}  // namespace
+
+absl::Status FieldError(const BuildContext& c, absl::string_view field, absl::string_view problem) {
+  return absl::InvalidArgumentError(absl::StrCat(c.path, ".", field, ": ", problem));
+}
+
+absl::StatusOr<kernels::Activation> ParseActivation(const BuildContext& c,
+                                                    std::string* activation) {
+  if (activation->empty()) *activation = "linear";
+  for (const ActivationName& known : kActivations) {
+    if (*activation == known.name) return known.value;
+  }
+  return FieldError(c, "activation",
+                    absl::StrCat("must be one of ",
+                                 absl::StrJoin(kActivations, ", ",
+                                               [](std::string* out, const ActivationName& a) {
+                                                 absl::StrAppend(out, a.name);
+                                               }),
+                                 "; got \"", *activation, "\""));
+}
+
+absl::StatusOr<Pair> ParsePair(const BuildContext& c, absl::string_view field,
+                               google::protobuf::RepeatedField<int64_t>* values, Pair fallback) {
+  if (values->empty()) {
+    values->Add(fallback.height);
+    values->Add(fallback.width);
+  }
+  if (values->size() == 1) values->Add(values->Get(0));
+  if (values->size() != 2) {
+    return FieldError(c, field,
+                      absl::StrCat("must have one or two numbers, got ", values->size()));
+  }
+  for (int64_t value : *values) {
+    if (value < 1) return FieldError(c, field, absl::StrCat("must be >= 1, got ", value));
+    if (value > (1 << 20)) {
+      return FieldError(c, field, absl::StrCat("must be <= 1048576, got ", value));
+    }
+  }
+  return Pair{values->Get(0), values->Get(1)};
+}
+
+absl::Status CheckInitializer(const BuildContext& c, absl::string_view field,
+                              const v1::Initializer& fallback, v1::Initializer* initializer) {
+  if (initializer->kind_case() == v1::Initializer::KIND_NOT_SET) *initializer = fallback;
+  if (initializer->has_constant() && !std::isfinite(initializer->constant().value())) {
+    return FieldError(c, absl::StrCat(field, ".constant.value"), "must be finite");
+  }
+  if (initializer->has_random_uniform()) {
+    v1::RandomUniform& uniform = *initializer->mutable_random_uniform();
+    if (!uniform.has_minval()) uniform.set_minval(-0.05f);
+    if (!uniform.has_maxval()) uniform.set_maxval(0.05f);
+    if (!std::isfinite(uniform.minval()) || !std::isfinite(uniform.maxval()) ||
+        uniform.minval() > uniform.maxval()) {
+      return FieldError(c, absl::StrCat(field, ".random_uniform"),
+                        absl::StrCat("needs finite minval <= maxval, got ", uniform.minval(),
+                                     " and ", uniform.maxval()));
+    }
+  }
+  return absl::OkStatus();
+}
+
+v1::Initializer ZerosInitializer() {
+  v1::Initializer initializer;
+  initializer.mutable_zeros();
+  return initializer;
+}
+
+v1::Initializer OnesInitializer() {
+  v1::Initializer initializer;
+  initializer.mutable_ones();
+  return initializer;
+}
+
+v1::Initializer GlorotUniformInitializer() {
+  v1::Initializer initializer;
+  initializer.mutable_glorot_uniform();
+  return initializer;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,63 @@
+#ifndef LOCKSTEP_CORE_LAYERS_BUILD_H_
+#define LOCKSTEP_CORE_LAYERS_BUILD_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "core/layers/layer.h"
+#include "google/protobuf/repeated_field.h"
+#include "lockstep/v1/model.pb.h"
+
+// What the builders of layers share: every one checks its part of the spec, fills in the defaults,
+// and reports the field's path.
+namespace lockstep {
+
+// The largest tensor and the largest sample of an activation, in elements.
+inline constexpr int64_t kMaxElements = int64_t{1} << 31;
+
+struct BuildContext {
+  std::string path;  // "model.layers[3].conv2d"
+  std::string name;  // of the layer
+  int index;         // in the model; keys the layer's randomness
+  Shape input;
+};
+
+// INVALID_ARGUMENT "<path>.<field>: <problem>".
+absl::Status FieldError(const BuildContext& c, absl::string_view field, absl::string_view problem);
+
+// Empty becomes "linear".
+absl::StatusOr<kernels::Activation> ParseActivation(const BuildContext& c, std::string* activation);
+
+// One number means a square, none the default; both must be within [1, 2^20].
+struct Pair {
+  int64_t height;
+  int64_t width;
+};
+absl::StatusOr<Pair> ParsePair(const BuildContext& c, absl::string_view field,
+                               google::protobuf::RepeatedField<int64_t>* values, Pair fallback);
+
+// Sets the default and checks the values.
+absl::Status CheckInitializer(const BuildContext& c, absl::string_view field,
+                              const v1::Initializer& fallback, v1::Initializer* initializer);
+v1::Initializer ZerosInitializer();
+v1::Initializer OnesInitializer();
+v1::Initializer GlorotUniformInitializer();
+
+using LayerOr = absl::StatusOr<std::unique_ptr<const Layer>>;
+
+// One builder a layer kind; the table in layer_table.cc lists them.
+LayerOr BuildDense(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildConv2D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildBatchNormalization(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildMaxPooling2D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildFlatten(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildActivation(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildDropout(const BuildContext& c, v1::Layer* spec);
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_CORE_LAYERS_BUILD_H_

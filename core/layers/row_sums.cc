@@ -1,0 +1,193 @@
+#include "core/layers/row_sums.h"
+
+#include <algorithm>
+
+#include "core/parallel/moments.h"
+
+namespace lockstep {
+namespace {
+
+using kernels::kBlockRows;
+
+// Channels that one call of a combining function handles, with its stack of tree levels on the
+// thread's own stack.
+constexpr int64_t kChannelGroup = 32;
+constexpr int kMaxDepth = 10;  // 256 shards
+
+int64_t BlocksOf(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
+
+// Calls body(first row, rows, block number) for each block of the samples [begin, end), which belong
+// to one shard and whose first block is number `block`. Returns the number after the last.
+template <typename Body>
+int64_t ForBlocks(int64_t begin, int64_t end, int64_t positions, int64_t block, Body body) {
+  const int64_t stride = positions == 1 ? end - begin : positions;
+  for (int64_t part = begin * positions; part < end * positions; part += stride) {
+    for (int64_t row = part; row < part + stride; row += kBlockRows) {
+      body(row, std::min(kBlockRows, part + stride - row), block++);
+    }
+  }
+  return block;
+}
+
+int64_t ShardBlocks(int64_t samples, int64_t positions) {
+  return positions == 1 ? BlocksOf(samples) : samples * BlocksOf(positions);
+}
+
+// Calls body(first row, rows, block) for every block of the batch, on the pool's threads.
+template <typename Body>
+void ParallelBlocks(const StepContext& step, int64_t positions, Body body) {
+  const std::vector<int64_t>& begin = step.batch->shard_begin;
+  const int shards = static_cast<int>(begin.size()) - 1;
+  const int pieces_a_shard = std::max(1, 4 * step.pool->threads() / shards);
+  // Cuts of a shard lie on block borders: whole samples, or whole blocks of samples.
+  const int64_t unit = positions == 1 ? kBlockRows : 1;
+  step.pool->ParallelFor(int64_t{shards} * pieces_a_shard, [&](int64_t piece, int) {
+    const int shard = static_cast<int>(piece / pieces_a_shard);
+    const int64_t part = piece % pieces_a_shard;
+    int64_t block = 0;
+    for (int v = 0; v < shard; ++v) block += ShardBlocks(begin[v + 1] - begin[v], positions);
+    const int64_t samples = begin[shard + 1] - begin[shard];
+    const int64_t units = (samples + unit - 1) / unit;
+    const int64_t from = std::min(samples, part * units / pieces_a_shard * unit);
+    const int64_t to = std::min(samples, (part + 1) * units / pieces_a_shard * unit);
+    if (from == to) return;
+    block += ShardBlocks(from, positions);
+    ForBlocks(begin[shard] + from, begin[shard] + to, positions, block, body);
+  });
+}
+
+// Runs body(first channel, channels) over groups of channels.
+template <typename Body>
+void ParallelChannels(const StepContext& step, int64_t channels, Body body) {
+  const int64_t groups = (channels + kChannelGroup - 1) / kChannelGroup;
+  step.pool->ParallelFor(groups, [&](int64_t group, int) {
+    const int64_t c0 = group * kChannelGroup;
+    body(c0, std::min(kChannelGroup, channels - c0));
+  });
+}
+
+struct MomentsLevel {
+  double count;
+  double mean[kChannelGroup];
+  double m2[kChannelGroup];
+};
+
+struct SumsLevel {
+  int64_t count;
+  double sum[2][kChannelGroup];
+};
+
+void MergeSums(int quantities, int64_t channels, SumsLevel& a, const SumsLevel& b) {
+  if (b.count == 0) return;
+  for (int q = 0; q < quantities; ++q) {
+    for (int64_t c = 0; c < channels; ++c) {
+      a.sum[q][c] = a.count == 0 ? b.sum[q][c] : a.sum[q][c] + b.sum[q][c];
+    }
+  }
+  a.count += b.count;
+}
+
+}  // namespace
+
+int64_t RowSumsScratchBytes(const Capacity& capacity, int64_t positions, int64_t channels) {
+  const int64_t blocks = positions == 1 ? BlocksOf(capacity.samples) + capacity.shards
+                                        : capacity.samples * BlocksOf(positions);
+  return blocks * 2 * channels * static_cast<int64_t>(sizeof(float));
+}
+
+void NodeMoments(const StepContext& step, const float* x, int64_t positions, int64_t channels,
+                 std::byte* scratch, double* moments) {
+  float* partial = reinterpret_cast<float*>(scratch);  // [blocks, {s1, s2}, channels]
+  ParallelBlocks(step, positions, [&](int64_t row, int64_t rows, int64_t block) {
+    float* s1 = partial + block * 2 * channels;
+    step.kernels->block_moments(x + row * channels, rows, channels, s1, s1 + channels);
+  });
+  const Batch& batch = *step.batch;
+  ParallelChannels(step, channels, [&](int64_t c0, int64_t n) {
+    MomentsLevel stack[kMaxDepth];
+    MomentsLevel leaf;
+    int64_t block = 0;
+    double* out = moments;
+    for (const ShardNode& node : batch.nodes) {
+      TreeReducer tree;
+      int depth = 0;
+      const auto merge = [&](int times) {
+        for (; times > 0; --times, --depth) {
+          MomentsLevel& left = stack[depth - 2];
+          const MomentsLevel& right = stack[depth - 1];
+          MergeMoments(n, left.count, left.mean, left.m2, right.count, right.mean, right.m2);
+        }
+      };
+      for (int v = node.begin; v < node.end; ++v) {
+        MomentsLevel& shard = stack[depth++];
+        shard.count = 0;
+        block = ForBlocks(
+            batch.shard_begin[v], batch.shard_begin[v + 1], positions, block,
+            [&](int64_t row, int64_t rows, int64_t b) {
+              const float* s1 = partial + b * 2 * channels + c0;
+              const float* s2 = s1 + channels;
+              const float* x0 = x + row * channels + c0;
+              leaf.count = static_cast<double>(rows);
+              for (int64_t c = 0; c < n; ++c) {
+                const double sum = s1[c];
+                leaf.mean[c] = x0[c] + sum / leaf.count;
+                leaf.m2[c] = std::max(0.0, s2[c] - sum * sum / leaf.count);
+              }
+              MergeMoments(n, shard.count, shard.mean, shard.m2, leaf.count, leaf.mean, leaf.m2);
+            });
+        merge(tree.PushMerges());
+      }
+      merge(tree.FinalMerges());
+      std::copy_n(stack[0].mean, n, out + c0);
+      std::copy_n(stack[0].m2, n, out + channels + c0);
+      out += 2 * channels;
+    }
+  });
+}
+
+void NodeSums(const StepContext& step, const float* dy, const float* x, const float* m,
+              int64_t positions, int64_t channels, std::byte* scratch, double* sums,
+              int64_t node_stride) {
+  float* partial = reinterpret_cast<float*>(scratch);
+  ParallelBlocks(step, positions, [&](int64_t row, int64_t rows, int64_t block) {
+    float* s1 = partial + block * 2 * channels;
+    step.kernels->block_sums(dy + row * channels, x == nullptr ? nullptr : x + row * channels, m,
+                             rows, channels, s1, s1 + channels);
+  });
+  const Batch& batch = *step.batch;
+  const int quantities = x == nullptr ? 1 : 2;
+  ParallelChannels(step, channels, [&](int64_t c0, int64_t n) {
+    SumsLevel stack[kMaxDepth];
+    int64_t block = 0;
+    double* out = sums;
+    for (const ShardNode& node : batch.nodes) {
+      TreeReducer tree;
+      int depth = 0;
+      const auto merge = [&](int times) {
+        for (; times > 0; --times, --depth) {
+          MergeSums(quantities, n, stack[depth - 2], stack[depth - 1]);
+        }
+      };
+      for (int v = node.begin; v < node.end; ++v) {
+        SumsLevel& shard = stack[depth++];
+        shard = {};
+        block = ForBlocks(batch.shard_begin[v], batch.shard_begin[v + 1], positions, block,
+                          [&](int64_t, int64_t rows, int64_t b) {
+                            for (int q = 0; q < quantities; ++q) {
+                              const float* s = partial + (b * 2 + q) * channels + c0;
+                              for (int64_t c = 0; c < n; ++c) shard.sum[q][c] += s[c];
+                            }
+                            shard.count += rows;
+                          });
+        merge(tree.PushMerges());
+      }
+      merge(tree.FinalMerges());
+      for (int q = 0; q < quantities; ++q) {
+        std::copy_n(stack[0].sum[q], n, out + q * channels + c0);
+      }
+      out += node_stride;
+    }
+  });
+}
+
+}  // namespace lockstep

@@ -1,0 +1,153 @@
+#include "core/network/network.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "core/data/tensor.h"
+#include "core/layers/layer_table.h"
+
+namespace lockstep {
+namespace {
+
+constexpr int kMaxLayers = 4096;
+constexpr int64_t kAlignment = 16;  // floats: one cache line
+
+absl::Status InputError(absl::string_view field, absl::string_view problem) {
+  return absl::InvalidArgumentError(absl::StrCat("model.input.", field, ": ", problem));
+}
+
+absl::StatusOr<Shape> CheckInput(v1::Input* input) {
+  if (input->shape().empty()) return InputError("shape", "is required, for example [28, 28, 1]");
+  if (input->shape_size() > 3) {
+    return InputError("shape", absl::StrCat("must have one to three dimensions, got ",
+                                            input->shape_size()));
+  }
+  int64_t size = 1;
+  for (int64_t dim : input->shape()) {
+    if (dim < 1) return InputError("shape", absl::StrCat("dimensions must be >= 1, got ", dim));
+    if (dim > kMaxElements / size) {
+      return InputError("shape", absl::StrCat(ShapeString({input->shape().data(), static_cast<size_t>(input->shape_size())}), " is too large; at most ",
+                                              kMaxElements, " values a sample"));
+    }
+    size *= dim;
+  }
+  if (!input->has_scale()) input->set_scale(1.0f);
+  if (!std::isfinite(input->scale()) || !std::isfinite(input->offset())) {
+    return InputError("scale", absl::StrCat("scale and offset must be finite, got ",
+                                            input->scale(), " and ", input->offset()));
+  }
+  if (input->name().empty()) input->set_name("input");
+  return Shape({input->shape().begin(), input->shape().end()});
+}
+
+const LayerKind* FindKind(v1::Layer::KindCase kind) {
+  const std::span<const LayerKind> kinds = LayerKinds();
+  const auto found =
+      std::find_if(kinds.begin(), kinds.end(), [&](const LayerKind& k) { return k.kind == kind; });
+  return found == kinds.end() ? nullptr : &*found;
+}
+
+// A dot ends a layer's name in its tensors' names.
+bool ValidName(absl::string_view name) {
+  return name.size() <= 128 && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+           return std::isalnum(c) || c == '_' || c == '-' || c == '/';
+         });
+}
+
+// Appends a layer's tensors to the list of all.
+absl::Status Append(const std::vector<TensorSpec>& specs, const Network::Node& node,
+                    std::vector<NetworkTensor>* tensors, int64_t* total) {
+  for (const TensorSpec& spec : specs) {
+    const int64_t size = ElementCount(spec.shape);
+    tensors->push_back({absl::StrCat(node.name, ".", spec.name), spec, *total, size});
+    *total += (size + kAlignment - 1) / kAlignment * kAlignment;
+    if (*total > kMaxElements) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          node.path, ": with \"", node.name, "\" the model has ", *total,
+          " values in its parameters or buffers; at most ", kMaxElements));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
+  Network network;
+  auto input = CheckInput(spec->mutable_input());
+  if (!input.ok()) return input.status();
+  network.input_ = *input;
+  network.scale_ = spec->input().scale();
+  network.offset_ = spec->input().offset();
+  if (spec->layers().empty()) {
+    return absl::InvalidArgumentError("model.layers: must have at least one layer");
+  }
+  if (spec->layers_size() > kMaxLayers) {
+    return absl::InvalidArgumentError(absl::StrCat("model.layers: must have at most ", kMaxLayers,
+                                                   " layers, got ", spec->layers_size()));
+  }
+
+  std::map<absl::string_view, int> kind_count;
+  std::set<std::string> names;
+  Shape shape = network.input_;
+  for (int i = 0; i < spec->layers_size(); ++i) {
+    v1::Layer* layer = spec->mutable_layers(i);
+    const std::string base = absl::StrCat("model.layers[", i, "]");
+    const LayerKind* kind = FindKind(layer->kind_case());
+    if (kind == nullptr) {
+      std::string known;
+      for (const LayerKind& k : LayerKinds()) absl::StrAppend(&known, known.empty() ? "" : ", ", k.name);
+      return absl::InvalidArgumentError(absl::StrCat(base, ": must be one of ", known));
+    }
+    const int number = kind_count[kind->name]++;
+    if (layer->name().empty()) {
+      layer->set_name(number == 0 ? std::string(kind->name) : absl::StrCat(kind->name, "_", number));
+    }
+    if (!ValidName(layer->name())) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(base, ".name: must be 1 to 128 characters of A-Z a-z 0-9 _ - /"));
+    }
+    if (!names.insert(layer->name()).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(base, ".name: \"", layer->name(), "\" is the name of another layer"));
+    }
+
+    const std::string path = absl::StrCat(base, ".", kind->name);
+    auto built = kind->build({path, layer->name(), i, shape}, layer);
+    if (!built.ok()) return built.status();
+    Node node = {.name = layer->name(),
+                 .path = path,
+                 .layer = *std::move(built),
+                 .input = shape,
+                 .output = {},
+                 .first_parameter = static_cast<int>(network.parameters_.size()),
+                 .parameter_count = 0,
+                 .first_buffer = static_cast<int>(network.buffers_.size()),
+                 .buffer_count = 0};
+    node.output = node.layer->output_shape();
+    if (node.output.channels() > kMaxElements / node.output.positions()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          path, ": output ", ShapeString(node.output.dims()), " of \"", node.name,
+          "\" is too large; at most ", kMaxElements, " values a sample"));
+    }
+    if (auto s = Append(node.layer->parameters(), node, &network.parameters_,
+                        &network.parameters_size_);
+        !s.ok()) {
+      return s;
+    }
+    if (auto s = Append(node.layer->buffers(), node, &network.buffers_, &network.buffers_size_);
+        !s.ok()) {
+      return s;
+    }
+    node.parameter_count = static_cast<int>(network.parameters_.size()) - node.first_parameter;
+    node.buffer_count = static_cast<int>(network.buffers_.size()) - node.first_buffer;
+    shape = node.output;
+    network.nodes_.push_back(std::move(node));
+  }
+  return network;
+}
+
+}  // namespace lockstep

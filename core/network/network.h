@@ -1,0 +1,82 @@
+#ifndef LOCKSTEP_CORE_NETWORK_NETWORK_H_
+#define LOCKSTEP_CORE_NETWORK_NETWORK_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/layers/layer.h"
+#include "lockstep/v1/model.pb.h"
+
+namespace lockstep {
+
+// A tensor of the network in the flat vector of parameters or of buffers.
+struct NetworkTensor {
+  std::string name;  // "conv2d.kernel"
+  TensorSpec spec;
+  int64_t offset;  // in floats; a multiple of 16
+  int64_t size;
+};
+
+// Layers with everything that follows from their specs: shapes, and where each tensor lies. Immutable
+// after Build and free of weights, so one network serves any number of threads.
+//
+// All parameters form one flat vector and all buffers another; optimizer, reduction, hash and
+// checkpoints are loops over them. Tensors start at multiples of 16 floats; the gaps stay zero.
+class Network {
+ public:
+  struct Node {
+    std::string name;
+    std::string path;  // of its spec, for messages: "model.layers[3].conv2d"
+    std::unique_ptr<const Layer> layer;
+    Shape input;
+    Shape output;
+    int first_parameter;
+    int parameter_count;
+    int first_buffer;
+    int buffer_count;
+  };
+
+  // Checks the spec and fills in its defaults. INVALID_ARGUMENT with the field's path, starting at
+  // "model.". Allocates nothing that grows with the spec's numbers.
+  static absl::StatusOr<Network> Build(v1::ModelSpec* spec);
+
+  const Shape& input() const { return input_; }
+  const Shape& output() const { return nodes_.back().output; }
+  float scale() const { return scale_; }
+  float offset() const { return offset_; }
+  std::span<const Node> nodes() const { return nodes_; }
+  std::span<const NetworkTensor> parameters() const { return parameters_; }
+  std::span<const NetworkTensor> buffers() const { return buffers_; }
+  // Floats of the flat vectors.
+  int64_t parameters_size() const { return parameters_size_; }
+  int64_t buffers_size() const { return buffers_size_; }
+
+  // Fills both vectors with their initial values.
+  void Initialize(uint64_t seed, std::span<float> parameters, std::span<float> buffers) const;
+
+ private:
+  Shape input_;
+  float scale_ = 1.0f;
+  float offset_ = 0.0f;
+  std::vector<Node> nodes_;
+  std::vector<NetworkTensor> parameters_;
+  std::vector<NetworkTensor> buffers_;
+  int64_t parameters_size_ = 0;
+  int64_t buffers_size_ = 0;
+};
+
+// Pointers to each tensor of a flat vector, in the order of `tensors`.
+template <typename T>
+std::vector<T*> TensorPointers(std::span<const NetworkTensor> tensors, T* flat) {
+  std::vector<T*> pointers;
+  for (const NetworkTensor& tensor : tensors) pointers.push_back(flat + tensor.offset);
+  return pointers;
+}
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_CORE_NETWORK_NETWORK_H_

@@ -1,0 +1,129 @@
+#include "core/training/data_feed.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <type_traits>
+
+#include "absl/strings/str_cat.h"
+
+namespace lockstep {
+namespace {
+
+// Calls body with a null pointer of the element type.
+template <typename Body>
+void WithType(DType dtype, Body body) {
+  switch (dtype) {
+    case DType::kUint8: return body(static_cast<const uint8_t*>(nullptr));
+    case DType::kInt8: return body(static_cast<const int8_t*>(nullptr));
+    case DType::kUint16: return body(static_cast<const uint16_t*>(nullptr));
+    case DType::kInt16: return body(static_cast<const int16_t*>(nullptr));
+    case DType::kInt32: return body(static_cast<const int32_t*>(nullptr));
+    case DType::kInt64: return body(static_cast<const int64_t*>(nullptr));
+    case DType::kFloat32: return body(static_cast<const float*>(nullptr));
+    case DType::kFloat64: return body(static_cast<const double*>(nullptr));
+  }
+}
+
+// Calls body(element) for each of `count` elements from `first` on, until it returns false.
+template <typename Body>
+void ForElements(const TensorView& tensor, int64_t first, int64_t count, Body body) {
+  WithType(tensor.dtype, [&](const auto* type) {
+    using Element = std::remove_cv_t<std::remove_pointer_t<decltype(type)>>;
+    const std::byte* from = tensor.bytes.data() + first * static_cast<int64_t>(sizeof(Element));
+    for (int64_t i = 0; i < count; ++i, from += sizeof(Element)) {
+      Element element;
+      std::memcpy(&element, from, sizeof(Element));
+      if (!body(element)) return;
+    }
+  });
+}
+
+// INVALID_ARGUMENT for the first value that is not a finite float.
+absl::Status CheckFinite(absl::string_view path, absl::string_view name, const TensorView& tensor) {
+  if (tensor.dtype != DType::kFloat32 && tensor.dtype != DType::kFloat64) return absl::OkStatus();
+  const int64_t count = ElementCount(tensor.shape);
+  const int64_t size = count / std::max<int64_t>(1, tensor.shape[0]);
+  absl::Status status;
+  int64_t i = 0;
+  ForElements(tensor, 0, count, [&](auto element) {
+    if (!std::isfinite(static_cast<float>(element))) {
+      status = absl::InvalidArgumentError(
+          absl::StrCat(path, ".", name, ": value ", i % size, " of sample ", i / size, " is ",
+                       static_cast<double>(element), "; must be a finite 32-bit float"));
+    }
+    ++i;
+    return status.ok();
+  });
+  return status;
+}
+
+}  // namespace
+
+absl::StatusOr<DataFeed> DataFeed::Create(absl::string_view path, const LabelledData& data,
+                                          const Network& network, int64_t classes) {
+  if (auto s = CheckFinite(path, "x", data.x); !s.ok()) return s;
+  if (auto s = CheckFinite(path, "y", data.y); !s.ok()) return s;
+  DataFeed feed;
+  feed.samples_ = data.x.shape[0];
+  feed.x_ = data.x;
+  feed.input_size_ = network.input().size();
+  feed.scale_ = network.scale();
+  feed.offset_ = network.offset();
+  const int64_t count = ElementCount(data.y.shape);
+  if (classes > 0) {
+    absl::Status status;
+    feed.labels_.reserve(count);
+    ForElements(data.y, 0, count, [&](auto element) {
+      if (!(element >= 0 && static_cast<double>(element) < static_cast<double>(classes))) {
+        status = absl::InvalidArgumentError(
+            absl::StrCat(path, ".y: label of sample ", feed.labels_.size(), " is ",
+                         static_cast<int64_t>(element), "; the model has classes 0 to ",
+                         classes - 1));
+        return false;
+      }
+      feed.labels_.push_back(static_cast<int32_t>(element));
+      return true;
+    });
+    if (!status.ok()) return status;
+  } else {
+    feed.value_size_ = network.output().size();
+    feed.values_.reserve(count);
+    ForElements(data.y, 0, count, [&](auto element) {
+      feed.values_.push_back(static_cast<float>(element));
+      return true;
+    });
+  }
+  return feed;
+}
+
+void DataFeed::Inputs(const kernels::KernelTable& kernels, std::span<const int32_t> samples,
+                      float* x) const {
+  for (int32_t sample : samples) {
+    const int64_t first = sample * input_size_;
+    if (x_.dtype == DType::kUint8) {
+      kernels.scale_uint8(reinterpret_cast<const uint8_t*>(x_.bytes.data()) + first, input_size_,
+                          scale_, offset_, x);
+    } else {
+      float* out = x;
+      ForElements(x_, first, input_size_, [&](auto element) {
+        *out++ = static_cast<float>(element);
+        return true;
+      });
+      kernels.scale_float(x, input_size_, scale_, offset_, x);
+    }
+    x += input_size_;
+  }
+}
+
+void DataFeed::Labels(std::span<const int32_t> samples, int32_t* labels) const {
+  std::transform(samples.begin(), samples.end(), labels, [&](int32_t s) { return labels_[s]; });
+}
+
+void DataFeed::Values(std::span<const int32_t> samples, float* values) const {
+  for (int32_t sample : samples) {
+    values = std::copy_n(values_.data() + sample * value_size_, value_size_, values);
+  }
+}
+
+}  // namespace lockstep

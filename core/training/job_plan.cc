@@ -1,0 +1,269 @@
+#include "core/training/job_plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "core/data/digest.h"
+#include "core/data/tensor.h"
+#include "core/network/network.h"
+#include "core/network/training_pass.h"
+#include "core/parallel/shards.h"
+#include "core/training/optimizer.h"
+
+namespace lockstep {
+namespace {
+
+constexpr int64_t kMaxSteps = int64_t{1} << 31;  // the random numbers' counter has 32 bits of step
+constexpr int64_t kMaxSamples = (int64_t{1} << 31) - 1;
+constexpr int kMaxShards = 256;
+constexpr int kMaxThreads = 1024;
+// Threads that the memory estimate counts with when the worker's decide.
+constexpr int kEstimateThreads = 16;
+
+template <typename... Parts>
+absl::Status Invalid(const Parts&... parts) {
+  return absl::InvalidArgumentError(absl::StrCat(parts...));
+}
+
+absl::Status CheckRange(absl::string_view field, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return Invalid("training.", field, ": must be within [", low, ", ", high, "], got ", value);
+}
+
+absl::Status CheckPositive(absl::string_view field, double value) {
+  if (value > 0 && std::isfinite(value)) return absl::OkStatus();
+  return Invalid("training.optimizer.", field, ": must be > 0 and finite, got ", value);
+}
+
+absl::Status CheckDecay(absl::string_view field, double value) {
+  if (value >= 0 && value < 1) return absl::OkStatus();
+  return Invalid("training.optimizer.", field, ": must be within [0, 1), got ", value);
+}
+
+absl::Status CheckOptimizer(v1::Optimizer* optimizer) {
+  if (optimizer->kind_case() == v1::Optimizer::KIND_NOT_SET) optimizer->mutable_adam();
+  if (optimizer->has_adam()) {
+    v1::Adam& adam = *optimizer->mutable_adam();
+    if (!adam.has_learning_rate()) adam.set_learning_rate(0.001);
+    if (!adam.has_beta_1()) adam.set_beta_1(0.9);
+    if (!adam.has_beta_2()) adam.set_beta_2(0.999);
+    if (!adam.has_epsilon()) adam.set_epsilon(1e-7);
+    absl::Status status = CheckPositive("adam.learning_rate", adam.learning_rate());
+    status.Update(CheckDecay("adam.beta_1", adam.beta_1()));
+    status.Update(CheckDecay("adam.beta_2", adam.beta_2()));
+    status.Update(CheckPositive("adam.epsilon", adam.epsilon()));
+    return status;
+  }
+  v1::Sgd& sgd = *optimizer->mutable_sgd();
+  if (!sgd.has_learning_rate()) sgd.set_learning_rate(0.01);
+  absl::Status status = CheckPositive("sgd.learning_rate", sgd.learning_rate());
+  if (!(sgd.momentum() >= 0 && sgd.momentum() <= 1)) {
+    status.Update(Invalid("training.optimizer.sgd.momentum: must be within [0, 1], got ",
+                          sgd.momentum()));
+  }
+  return status;
+}
+
+// What the loss asks of the network's output.
+absl::Status CheckLoss(const v1::TrainingSpec& training, const Network& network) {
+  const Network::Node& last = network.nodes().back();
+  if (training.loss().has_sparse_categorical_crossentropy()) {
+    const bool from_logits = training.loss().sparse_categorical_crossentropy().from_logits();
+    if (network.output().rank() != 1 || network.output().size() < 2) {
+      return Invalid("training.loss.sparse_categorical_crossentropy: needs an output [N, classes] "
+                     "with at least 2 classes, but layer \"", last.name, "\" gives [N, ",
+                     ShapeString(network.output().dims()).substr(1));
+    }
+    if (from_logits == last.layer->ends_in_softmax()) {
+      return Invalid("training.loss.sparse_categorical_crossentropy.from_logits: ",
+                     from_logits ? "must be false, because the last layer \""
+                                 : "must be true, or the last layer end in a softmax; \"",
+                     last.name, from_logits ? "\" ends in a softmax" : "\" does not");
+    }
+  } else if (!training.loss().has_mean_squared_error()) {
+    return Invalid("training.loss: is required: sparse_categorical_crossentropy or "
+                   "mean_squared_error");
+  }
+  for (const std::string& metric : training.metrics()) {
+    if (metric != "accuracy") {
+      return Invalid("training.metrics: \"", metric, "\" is unknown; there is accuracy");
+    }
+    if (!training.loss().has_sparse_categorical_crossentropy()) {
+      return Invalid("training.metrics: accuracy needs the loss sparse_categorical_crossentropy");
+    }
+  }
+  return absl::OkStatus();
+}
+
+const v1::Tensor* FindTensor(const v1::Dataset& dataset, const std::string& name) {
+  const auto found = std::find_if(dataset.tensors().begin(), dataset.tensors().end(),
+                                  [&](const v1::Tensor& t) { return t.name() == name; });
+  return found == dataset.tensors().end() ? nullptr : &*found;
+}
+
+// Whether samples of shape `data` can be read as `wanted`: the same dimensions, except that
+// dimensions of 1 do not count and a one-dimensional input takes any shape of its size.
+bool ShapesFit(std::span<const int64_t> data, std::span<const int64_t> wanted) {
+  if (wanted.size() == 1) return ElementCount(data) == wanted[0];
+  const auto without_ones = [](std::span<const int64_t> shape) {
+    std::vector<int64_t> dims(shape.begin(), shape.end());
+    std::erase(dims, 1);
+    return dims;
+  };
+  return without_ones(data) == without_ones(wanted);
+}
+
+absl::Status CheckSource(absl::string_view path, v1::DataSource* source,
+                         const v1::Dataset& dataset, const v1::TrainingSpec& training,
+                         const Network& network) {
+  if (source->x().empty()) source->set_x("x");
+  if (source->y().empty()) source->set_y("y");
+  const v1::Tensor* x = FindTensor(dataset, source->x());
+  const v1::Tensor* y = FindTensor(dataset, source->y());
+  for (const auto& [field, name, tensor] :
+       {std::tuple("x", source->x(), x), std::tuple("y", source->y(), y)}) {
+    if (tensor == nullptr) {
+      std::string names;
+      for (const v1::Tensor& t : dataset.tensors()) {
+        absl::StrAppend(&names, names.empty() ? "" : ", ", t.name());
+      }
+      return Invalid(path, ".", field, ": data set \"", dataset.name(), "\" has no tensor \"",
+                     name, "\"; it has ", names);
+    }
+    if (tensor->shape().empty() || tensor->shape(0) < 1) {
+      return Invalid(path, ".", field, ": \"", name, "\" has no samples");
+    }
+    if (tensor->shape(0) > kMaxSamples) {
+      return Invalid(path, ".", field, ": \"", name, "\" has ", tensor->shape(0),
+                     " samples; at most ", kMaxSamples);
+    }
+  }
+  if (x->shape(0) != y->shape(0)) {
+    return Invalid(path, ": \"", source->x(), "\" has ", x->shape(0), " samples, but \"",
+                   source->y(), "\" has ", y->shape(0));
+  }
+  const auto sample_shape = [](const v1::Tensor& tensor) {
+    return std::vector<int64_t>(tensor.shape().begin() + 1, tensor.shape().end());
+  };
+  const std::vector<int64_t> x_shape = sample_shape(*x);
+  if (!ShapesFit(x_shape, network.input().dims())) {
+    return Invalid(path, ".x: samples of \"", source->x(), "\" have shape ", ShapeString(x_shape),
+                   ", but model.input.shape is ", ShapeString(network.input().dims()));
+  }
+  const std::vector<int64_t> y_shape = sample_shape(*y);
+  if (training.loss().has_sparse_categorical_crossentropy()) {
+    const std::optional<DType> dtype = ParseDType(y->dtype());
+    if (!dtype || *dtype == DType::kFloat32 || *dtype == DType::kFloat64) {
+      return Invalid(path, ".y: labels must be integers, but \"", source->y(), "\" is ",
+                     y->dtype());
+    }
+    if (ElementCount(y_shape) != 1) {
+      return Invalid(path, ".y: must hold one label a sample, but samples of \"", source->y(),
+                     "\" have shape ", ShapeString(y_shape));
+    }
+  } else if (!ShapesFit(y_shape, network.output().dims())) {
+    return Invalid(path, ".y: samples of \"", source->y(), "\" have shape ", ShapeString(y_shape),
+                   ", but the model's output is ", ShapeString(network.output().dims()));
+  }
+  return absl::OkStatus();
+}
+
+// An estimate in floating point, to refuse what would not even fit the exact arithmetic.
+double RoughBytes(const Network& network, int64_t batch_size) {
+  double values = static_cast<double>(network.input().size());
+  for (const Network::Node& node : network.nodes()) {
+    values += static_cast<double>(node.output.size());
+  }
+  return 4.0 * values * static_cast<double>(batch_size);
+}
+
+int64_t EstimateMemory(const v1::JobSpec& spec, const Network& network) {
+  const v1::TrainingSpec& training = spec.training();
+  const int threads = spec.resources().threads() > 0 ? spec.resources().threads() : kEstimateThreads;
+  const Capacity capacity = {training.batch_size(), training.shards(), threads};
+  const int64_t vectors = 1 + Optimizer::SlotCount(training.optimizer());
+  // Beside the pass: parameters with the optimizer's vectors, buffers, and a copy being serialised.
+  return TrainingPass::MemoryBytes(network, capacity, 1) +
+         static_cast<int64_t>(sizeof(float)) *
+             ((vectors + 1) * network.parameters_size() + 2 * network.buffers_size());
+}
+
+std::string Fingerprint(v1::JobSpec spec, const v1::Dataset& train,
+                        const v1::Dataset* validation) {
+  spec.clear_resources();
+  spec.clear_publish_as();
+  spec.mutable_data()->mutable_train()->set_dataset(DatasetDigest(train));
+  if (validation != nullptr) {
+    spec.mutable_data()->mutable_validation()->set_dataset(DatasetDigest(*validation));
+  }
+  return Sha256(absl::StrCat(kContract, "\n", spec.SerializeAsString()));
+}
+
+}  // namespace
+
+absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& train,
+                                const v1::Dataset* validation, int64_t max_memory_bytes) {
+  JobPlan plan;
+  plan.spec = spec;
+  auto network = Network::Build(plan.spec.mutable_model());
+  if (!network.ok()) return network.status();
+
+  v1::TrainingSpec& training = *plan.spec.mutable_training();
+  if (auto s = CheckLoss(training, *network); !s.ok()) return s;
+  if (auto s = CheckOptimizer(training.mutable_optimizer()); !s.ok()) return s;
+  v1::DataSpec& data = *plan.spec.mutable_data();
+  if (auto s = CheckSource("data.train", data.mutable_train(), train, training, *network); !s.ok()) {
+    return s;
+  }
+  if (validation != nullptr) {
+    if (auto s = CheckSource("data.validation", data.mutable_validation(), *validation, training,
+                             *network);
+        !s.ok()) {
+      return s;
+    }
+  }
+
+  const int64_t samples = FindTensor(train, data.train().x())->shape(0);
+  if (training.batch_size() > samples) {
+    return Invalid("training.batch_size: ", training.batch_size(), " is more than the ", samples,
+                   " samples of data set \"", train.name(), "\"");
+  }
+  if (auto s = CheckRange("batch_size", training.batch_size(), 1, samples); !s.ok()) return s;
+  if (auto s = CheckRange("epochs", training.epochs(), 1, kMaxSteps); !s.ok()) return s;
+  if (auto s = CheckRange("max_steps", training.max_steps(), 0, kMaxSteps); !s.ok()) return s;
+  if (auto s = CheckRange("shards", training.shards(), 0, kMaxShards); !s.ok()) return s;
+  if (training.shards() == 0) training.set_shards(DefaultShards(training.batch_size()));
+  if (!training.has_shuffle()) training.set_shuffle(true);
+  if (auto s = CheckRange("log_every", training.log_every(), 0, kMaxSteps); !s.ok()) return s;
+  if (training.log_every() == 0) training.set_log_every(50);
+  if (spec.resources().threads() < 0 || spec.resources().threads() > kMaxThreads) {
+    return Invalid("resources.threads: must be within [0, ", kMaxThreads, "], got ",
+                   spec.resources().threads());
+  }
+
+  plan.steps_per_epoch = (samples + training.batch_size() - 1) / training.batch_size();
+  if (training.epochs() > kMaxSteps / plan.steps_per_epoch) {
+    return Invalid("training.epochs: ", training.epochs(), " epochs of ", plan.steps_per_epoch,
+                   " steps are more than ", kMaxSteps, " steps");
+  }
+  plan.total_steps = training.epochs() * plan.steps_per_epoch;
+  if (training.max_steps() > 0) plan.total_steps = std::min(plan.total_steps, training.max_steps());
+
+  const double rough = RoughBytes(*network, training.batch_size());
+  if (rough <= static_cast<double>(max_memory_bytes)) {
+    plan.memory_bytes = EstimateMemory(plan.spec, *network);
+  }
+  if (rough > static_cast<double>(max_memory_bytes) || plan.memory_bytes > max_memory_bytes) {
+    const double estimate = std::max(rough, static_cast<double>(plan.memory_bytes));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("training needs about ", static_cast<int64_t>(std::min(estimate, 9e18) / 1e6),
+                     " MB, more than the ", max_memory_bytes / 1000000,
+                     " MB allowed here; a smaller training.batch_size or model needs less"));
+  }
+  plan.fingerprint = Fingerprint(plan.spec, train, validation);
+  return plan;
+}
+
+}  // namespace lockstep

@@ -1,0 +1,232 @@
+#include "core/training/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "absl/strings/str_cat.h"
+#include "core/data/digest.h"
+#include "core/inference/inference_pass.h"
+#include "core/layers/row_sums.h"
+#include "core/layers/rows.h"
+#include "core/network/network.h"
+#include "core/network/training_pass.h"
+#include "core/network/weights_file.h"
+#include "core/numerics/float_environment.h"
+#include "core/training/data_feed.h"
+#include "core/training/evaluation.h"
+#include "core/training/optimizer.h"
+#include "core/training/records.h"
+#include "core/training/shuffle.h"
+
+namespace lockstep {
+namespace {
+
+Batch MakeBatch(int64_t samples, int shards) {
+  Batch batch;
+  batch.samples = samples;
+  batch.global_samples = samples;
+  for (int v = 0; v <= shards; ++v) batch.shard_begin.push_back(ShardBegin(samples, shards, v));
+  return batch;
+}
+
+}  // namespace
+
+struct Trainer::Impl {
+  Impl(const JobPlan& p, Network n, DataFeed t, std::optional<DataFeed> v, ThreadPool* pool)
+      : plan(p),
+        training(plan.spec.training()),
+        network(std::move(n)),
+        train(std::move(t)),
+        validation(std::move(v)),
+        collective(training.shards()),
+        loss(training.loss()),
+        optimizer(training.optimizer(), network.parameters_size()),
+        pass(network, Capacity{training.batch_size(), training.shards(), pool->threads()},
+             static_cast<int>(collective.local_nodes().size()), loss.has_classes()),
+        parameters(network.parameters_size()),
+        buffers(network.buffers_size()),
+        order(train.samples()),
+        batch_labels(loss.has_classes() ? training.batch_size() : 0),
+        batch_values(loss.has_classes() ? 0 : training.batch_size() * network.output().size()),
+        losses(training.batch_size()),
+        correct(training.batch_size()),
+        sums_scratch(RowSumsScratchBytes(
+            {training.batch_size(), training.shards(), pool->threads()}, 1, 1)),
+        recorder(plan, !training.metrics().empty()) {
+    context.kernels = kernels::Kernels();
+    context.pool = pool;
+    context.collective = &collective;
+    context.seed = training.seed();
+    network.Initialize(training.seed(), parameters.span(), buffers.span());
+    if (validation) evaluation.emplace(network, *validation, loss, *pool);
+  }
+
+  absl::Status Step();
+  absl::StatusOr<BatchSums> TrainBatch(const Batch& batch);
+  void Gather(std::span<const int32_t> samples);
+  double SumOverBatch(const float* values);
+  std::string StateHash() const;
+
+  const JobPlan plan;
+  const v1::TrainingSpec& training;
+  const Network network;
+  const DataFeed train;
+  const std::optional<DataFeed> validation;
+  LocalCollective collective;
+  const Loss loss;
+  Optimizer optimizer;
+  TrainingPass pass;
+  AlignedBuffer<float> parameters;
+  AlignedBuffer<float> buffers;
+  std::vector<int32_t> order;  // of the samples in the running epoch
+  std::vector<int32_t> batch_labels;
+  std::vector<float> batch_values;
+  std::vector<float> losses;
+  std::vector<float> correct;
+  AlignedBuffer<std::byte> sums_scratch;
+  std::optional<Evaluation> evaluation;
+  Recorder recorder;
+  StepContext context;
+  int64_t step = 0;
+};
+
+void Trainer::Impl::Gather(std::span<const int32_t> samples) {
+  const int64_t size = network.input().size();
+  ParallelRows(*context.pool, std::ssize(samples), 8, [&](int64_t begin, int64_t end) {
+    train.Inputs(*context.kernels, samples.subspan(begin, end - begin), pass.input() + begin * size);
+  });
+  if (loss.has_classes()) {
+    train.Labels(samples, batch_labels.data());
+  } else {
+    train.Values(samples, batch_values.data());
+  }
+}
+
+// Over all shards, as the contract sums across samples (rule 2).
+double Trainer::Impl::SumOverBatch(const float* values) {
+  std::vector<double> sums(context.batch->nodes.size());
+  std::vector<int64_t> counts;
+  for (const ShardNode& node : context.batch->nodes) {
+    counts.push_back(context.batch->node_samples(node));
+  }
+  NodeSums(context, values, nullptr, nullptr, 1, 1, sums_scratch.data(), sums.data(), 1);
+  collective.CombineSums(1, sums, counts);
+  return sums[0];
+}
+
+absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch(const Batch& batch) {
+  context.batch = &batch;
+  context.step = step;
+  pass.Forward(context, parameters.data(), buffers.data());
+
+  const Targets targets = {batch_labels.data(), batch_values.data()};
+  const int64_t columns = network.output().size();
+  const float scale = 1.0f / static_cast<float>(batch.global_samples);
+  loss.Compute(*context.kernels, batch.samples, columns, pass.output(), targets, scale,
+               losses.data(), pass.output_gradient());
+  BatchSums sums = {.samples = batch.global_samples, .loss = SumOverBatch(losses.data())};
+  if (!std::isfinite(sums.loss)) {
+    const Network::Node* node = pass.FirstNonFinite(batch.samples);
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the loss is no longer finite at step ", step + 1,
+        node == nullptr ? "" : absl::StrCat("; the first layer with such values is \"", node->name,
+                                            "\" (", node->path, ")"),
+        "; a smaller learning_rate may help"));
+  }
+  if (!training.metrics().empty()) {
+    MarkCorrect(batch.samples, columns, pass.output(), targets.labels, correct.data());
+    sums.correct = SumOverBatch(correct.data());
+  }
+
+  pass.Backward(context, parameters.data());
+  pass.Reduce(context);
+  optimizer.Apply(*context.kernels, *context.pool, step + 1, pass.gradient(), parameters.span());
+  return sums;
+}
+
+absl::Status Trainer::Impl::Step() {
+  ResetFloatEnvironment();
+  recorder.BeginStep();
+  const int64_t in_epoch = step % plan.steps_per_epoch;
+  const int64_t epoch = step / plan.steps_per_epoch + 1;
+  if (in_epoch == 0) {
+    if (training.shuffle()) {
+      ShuffledOrder(training.seed(), epoch, order);
+    } else {
+      std::iota(order.begin(), order.end(), 0);
+    }
+  }
+  const int64_t first = in_epoch * training.batch_size();
+  const int64_t samples = std::min(training.batch_size(), train.samples() - first);
+  Gather(std::span(order).subspan(first, samples));
+
+  Batch batch = MakeBatch(samples, training.shards());
+  batch.nodes.assign(collective.local_nodes().begin(), collective.local_nodes().end());
+  auto sums = TrainBatch(batch);
+  if (!sums.ok()) return sums.status();
+  if (auto s = collective.status(); !s.ok()) return s;
+  ++step;
+  recorder.EndStep(step, *sums, optimizer.learning_rate());
+  if (step % plan.steps_per_epoch == 0 || step == plan.total_steps) {
+    std::optional<Evaluation::Result> validated;
+    if (evaluation) {
+      validated = evaluation->Run(*context.kernels, *context.pool, parameters.data(),
+                                  buffers.data());
+    }
+    recorder.EndEpoch(step, epoch, validated, StateHash());
+  }
+  return absl::OkStatus();
+}
+
+std::string Trainer::Impl::StateHash() const {
+  Hasher hasher(Hasher::Algorithm::kBlake2s256);
+  hasher.Update(std::as_bytes(parameters.span()));
+  hasher.Update(std::as_bytes(buffers.span()));
+  for (const AlignedBuffer<float>& slot : optimizer.slots()) {
+    hasher.Update(std::as_bytes(slot.span()));
+  }
+  hasher.Update(std::as_bytes(std::span(&step, 1)));
+  return hasher.Finish();
+}
+
+absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(
+    const JobPlan& plan, const LabelledData& train, const std::optional<LabelledData>& validation,
+    ThreadPool* pool) {
+  if (kernels::Kernels() == nullptr) {
+    return absl::FailedPreconditionError("this CPU has no AVX2 and FMA, which Lockstep needs");
+  }
+  v1::ModelSpec spec = plan.spec.model();
+  auto network = Network::Build(&spec);
+  if (!network.ok()) return network.status();
+  const int64_t classes =
+      Loss(plan.spec.training().loss()).has_classes() ? network->output().size() : 0;
+  auto train_feed = DataFeed::Create("data.train", train, *network, classes);
+  if (!train_feed.ok()) return train_feed.status();
+  std::optional<DataFeed> validation_feed;
+  if (validation) {
+    auto feed = DataFeed::Create("data.validation", *validation, *network, classes);
+    if (!feed.ok()) return feed.status();
+    validation_feed = *std::move(feed);
+  }
+  return std::unique_ptr<Trainer>(
+      new Trainer(std::make_unique<Impl>(plan, *std::move(network), *std::move(train_feed),
+                                         std::move(validation_feed), pool)));
+}
+
+Trainer::Trainer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Trainer::~Trainer() = default;
+
+bool Trainer::done() const { return impl_->step == impl_->plan.total_steps; }
+int64_t Trainer::step() const { return impl_->step; }
+absl::Status Trainer::Step() { return impl_->Step(); }
+std::vector<v1::Event> Trainer::TakeEvents() { return impl_->recorder.Take(); }
+std::string Trainer::StateHash() const { return impl_->StateHash(); }
+
+std::string Trainer::SerializeWeights() const {
+  return WriteWeights(impl_->network, impl_->plan.spec.model(), impl_->step,
+                      impl_->parameters.span(), impl_->buffers.span());
+}
+
+}  // namespace lockstep
