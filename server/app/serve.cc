@@ -171,7 +171,7 @@ std::optional<Refusal> Server::OpenData() {
                  absl::StrCat("--data-dir ", options_.data_directory, ": ", opened.message())};
 }
 
-// Workers find only what they need, on a socket that only this user can open.
+// Workers find only what they need, on a socket that only this user can open (see Serve).
 std::unique_ptr<grpc::Server> Server::ListenForWorkers() {
   worker_gate_ = std::make_unique<Gate>(worker_token_, &executor_);
   services_.push_back(std::make_unique<WorkerService>(worker_token_, jobs_.get()));
@@ -181,11 +181,7 @@ std::unique_ptr<grpc::Server> Server::ListenForWorkers() {
   builder.RegisterService(services_.back().get());
   builder.AddListeningPort("unix:" + directory_->worker_socket(),
                            grpc::InsecureServerCredentials());
-  // The socket's mode follows the umask, which no other thread needs meanwhile.
-  const mode_t mask = umask(0077);
-  std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
-  umask(mask);
-  return server;
+  return builder.BuildAndStart();
 }
 
 std::unique_ptr<grpc::Server> Server::ListenForClients(int* port) {
@@ -272,17 +268,14 @@ void WaitForStopSignal() {
   pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);
 }
 
-// gRPC's own complaints, in our log's form.
-void LogFromGrpc(gpr_log_func_args* args) {
-  if (args->severity == GPR_LOG_SEVERITY_ERROR) {
-    spdlog::warn("grpc message=\"{}\"", args->message);
-  }
-}
+// gRPC says a lot about what is no trouble of ours, and nothing that a status does not say, too.
+void LogFromGrpc(gpr_log_func_args* args) { spdlog::debug("grpc message=\"{}\"", args->message); }
 
 }  // namespace
 
 int Serve(const ServeOptions& options) {
   gpr_set_log_function(LogFromGrpc);
+  umask(0077);  // what a server keeps is nobody else's to read, its socket nobody's to open
   Server server(options);
   std::optional<Refusal> refusal = server.CheckOptions();
   if (!refusal.has_value()) refusal = server.OpenData();
