@@ -74,8 +74,9 @@ BAD_SPECS = {
     "unknown data set": (changed(("data", "train", "dataset"), "nowhere"), ["nowhere"]),
     "unknown tensor": (changed(("data", "train", "x"), "z"), ["data.train", "z"]),
     "model name with a slash": (changed(("publish_as",), "a/b"), ["publish_as"]),
-    "memory beyond all bounds": (
-        changed((*LAYERS, 0, "dense", "units"), 2_000_000_000_000), ["memory"]),
+    "a tensor too large to count": (
+        changed((*LAYERS, 0, "dense", "units"), 2_000_000_000_000),
+        ["model.layers[0].dense.units", "2000000000000"]),
     "sizes that overflow": (
         changed((*LAYERS, 0, "dense", "units"), 2**62), ["model.layers[0]"]),
 }
@@ -88,6 +89,15 @@ def test_a_bad_spec_is_refused_with_the_fields_path(client, tmp_path, case):
     for part in expected:
         assert part in message, message
     assert client.json_lines("jobs") == []
+    client.train(data.job(), tmp_path)
+
+
+def test_a_job_beyond_the_servers_memory_limit_is_refused_with_the_estimate(make_server, tmp_path):
+    client = make_server("--max-job-memory-mb", "64").start().client
+    client.add_npz("blobs", data.blobs(250), tmp_path)
+    spec = changed((*LAYERS, 0, "dense", "units"), 10_000_000)  # its kernel alone has 320 MB
+    message = client.refused("submit", programs.write_spec(spec, tmp_path))
+    assert "memory" in message and "64" in message
     client.train(data.job(), tmp_path)
 
 
@@ -173,7 +183,7 @@ BAD_FILES = {
         {"x": gzip.compress(IMAGES)[:-9], "y": LABELS}, ["--x", "x", "--y", "y"], ["x"]),
     "gzip with a wrong sum": (
         {"x": gzip.compress(IMAGES)[:-8] + bytes(8), "y": LABELS}, ["--x", "x", "--y", "y"], ["x"]),
-    "IDX cut short": ({"x": IMAGES[:-1], "y": LABELS}, ["--x", "x", "--y", "y"], ["x", "12"]),
+    "IDX cut short": ({"x": IMAGES[:-1], "y": LABELS}, ["--x", "x", "--y", "y"], ["x", "[3, 2, 2]", "11"]),
     "IDX that claims too much": (
         {"x": idx((2**31, 2**31), b""), "y": LABELS}, ["--x", "x", "--y", "y"], ["x"]),
     "neither IDX nor anything": (

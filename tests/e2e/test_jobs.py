@@ -112,9 +112,8 @@ def test_the_same_id_is_the_same_job(client, tmp_path):
     assert client.submit(data.job(), tmp_path, "--id", "mine") == "mine"
     assert len(client.json_lines("jobs")) == 1
 
-    message = client.run("submit", programs.write_spec(data.job(seed=9), tmp_path), "--id", "mine",
-                         exit_code=1)
-    assert "mine" in message and "exist" in message
+    another = programs.write_spec(data.job(seed=9), tmp_path)
+    assert '"mine" with another spec' in client.refused("submit", another, "--id", "mine")
 
 
 def test_weights_can_be_fetched_after_the_job_and_while_it_runs(client, tmp_path):
