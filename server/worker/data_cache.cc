@@ -3,9 +3,10 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <cerrno>
-#include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "core/data/digest.h"
@@ -22,6 +23,23 @@ absl::StatusOr<MappedFile> MapChecked(const std::string& path, const v1::Blob& b
     return absl::DataLossError(absl::StrCat(path, " does not hold what its name says"));
   }
   return file;
+}
+
+// Opens or creates a file and locks it. Whoever had the lock before may have renamed or removed the
+// file, and the lock with it: then there is a new one to lock.
+absl::StatusOr<File> OpenLocked(const std::string& path) {
+  for (;;) {
+    absl::StatusOr<File> file = File::Open(path, O_RDWR | O_CREAT);
+    if (!file.ok()) return file;
+    while (flock(file->fd(), LOCK_EX) != 0) {
+      if (errno != EINTR) return absl::ErrnoToStatus(errno, absl::StrCat("cannot lock ", path));
+    }
+    struct stat opened, named;
+    if (fstat(file->fd(), &opened) == 0 && stat(path.c_str(), &named) == 0 &&
+        opened.st_dev == named.st_dev && opened.st_ino == named.st_ino) {
+      return file;
+    }
+  }
 }
 
 }  // namespace
@@ -53,13 +71,9 @@ absl::StatusOr<MappedFile> DataCache::Get(const v1::Blob& blob, Fetch fetch) con
   if (absl::StatusOr<MappedFile> file = MapChecked(path, blob); file.ok()) return file;
 
   const std::string part_path = absl::StrCat(path, ".part");
-  absl::StatusOr<File> part = File::Open(part_path, O_RDWR | O_CREAT);
+  absl::StatusOr<File> part = OpenLocked(part_path);
   if (!part.ok()) return part.status();
-  while (flock(part->fd(), LOCK_EX) != 0) {
-    if (errno != EINTR) return absl::ErrnoToStatus(errno, absl::StrCat("cannot lock ", part_path));
-  }
-  // Another worker may have fetched it while this one waited for the lock. The .part file that is
-  // locked now may then be another than the one of that name: only an unfinished fetch uses it.
+  // Another worker may have fetched it while this one waited for the lock.
   if (absl::StatusOr<MappedFile> file = MapChecked(path, blob); file.ok()) {
     if (absl::Status status = RemoveFile(part_path); !status.ok()) return status;
     return file;
