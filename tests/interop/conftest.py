@@ -23,7 +23,8 @@ ODD_MODEL = {
         {"conv2d": {"filters": 5, "kernel_size": [4, 3], "strides": [2, 3], "padding": "same",
                     "activation": "tanh", "use_bias": False}},
         {"batch_normalization": {"center": False, "epsilon": 0.01, "momentum": 0.8}},
-        {"conv2d": {"filters": 7, "kernel_size": [2], "name": "second", "activation": "sigmoid"}},
+        {"name": "second",
+         "conv2d": {"filters": 7, "kernel_size": [2], "activation": "sigmoid"}},
         {"max_pooling2d": {"pool_size": [3, 2], "strides": [2, 1]}},
         {"batch_normalization": {"scale": False}},
         {"dropout": {"rate": 0.25}},
@@ -31,7 +32,7 @@ ODD_MODEL = {
         {"dense": {"units": 12}},
         {"activation": {"activation": "relu"}},
         {"batch_normalization": {}},
-        {"dense": {"units": 10, "activation": "softmax", "name": "classes"}},
+        {"name": "classes", "dense": {"units": 10, "activation": "softmax"}},
     ],
 }
 
