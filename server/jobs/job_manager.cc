@@ -245,6 +245,7 @@ void JobManager::Stop() {
   stopping_ = true;
   for (auto& [id, active] : active_) {
     AnswerWeights(active, absl::UnavailableError("the server is stopping"));
+    DropSnapshot(std::exchange(active.snapshot_sha256, ""));
   }
 }
 

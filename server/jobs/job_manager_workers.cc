@@ -218,7 +218,8 @@ void JobManager::Lose(ActiveJob& active, const std::string& reason) {
   }
   v1::Event text = TextEvent(
       active.job, v1::Text::WARNING,
-      absl::StrCat("attempt ", active.job.attempt(), " ended: ", reason, "; the job runs again"));
+      absl::StrCat("attempt ", active.job.attempt(), " ended after step ",
+                   active.job.progress().step(), ": ", reason, "; the job runs again"));
   ChangeOrLog(active, JobCommand::kRequeue, reason);
   if (absl::Status status = active.log->Append({&text, 1}); !status.ok()) {
     spdlog::warn("cannot log job={} status=\"{}\"", active.job.id(), status.ToString());

@@ -68,7 +68,10 @@ int ExitCode(const absl::Status& status) {
 }  // namespace
 
 int RunWorker(const WorkerOptions& options) {
-  if (options.die_with_parent) prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (options.die_with_parent) {
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    prctl(PR_SET_NAME, "lockstepd-work");  // the server started us as /proc/self/exe
+  }
 
   absl::StatusOr<DataCache> cache = DataCache::Open(options.cache_directory);
   if (!cache.ok()) {
