@@ -7,8 +7,8 @@
 
 #include "client/cli/session.h"
 
-// The commands, one function each, in jobs.cc, fetch.cc, datasets.cc, models.cc and predict.cc.
-// main.cc parses the command line into these arguments.
+// The commands, one function each, in jobs.cc, datasets.cc, models.cc, fetch.cc, predict.cc and
+// evaluate.cc. main.cc parses the command line into these arguments.
 namespace lockstep {
 
 // Jobs.

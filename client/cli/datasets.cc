@@ -130,7 +130,8 @@ ExitCode AddDataset(Session& session, const AddDatasetArguments& arguments) {
     if (!session.json()) progress = std::ref(meter);
     absl::StatusOr<v1::Blob> blob = client->UploadBlob(tensor.bytes, progress);
     if (!blob.ok()) {
-      return session.Fail(what, blob.status(), "run the command again; it goes on where it stopped");
+      return session.Fail(what, blob.status(),
+                          "run the command again; it goes on where it stopped");
     }
     v1::Tensor* added = dataset.add_tensors();
     added->set_name(name);

@@ -15,7 +15,7 @@ std::string AtLine(const JsonIndex& index, const std::string& path, const std::s
   return line == 0 ? message : fmt::format("line {}: {}", line, message);
 }
 
-// The fields of the message at `path` ("model.layers[0].dense"), for people; empty if there is none.
+// The fields of the message at `path` ("model.layers[0].dense"), for people.
 std::string FieldsOf(const std::string& path) {
   const google::protobuf::Descriptor* type = v1::JobSpec::descriptor();
   const std::vector<std::string> names = absl::StrSplit(path, '.', absl::SkipEmpty());

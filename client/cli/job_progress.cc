@@ -116,7 +116,8 @@ std::string JobProgress::EpochLine(const v1::EpochRecord& record, int columns) c
     if (metric.name().starts_with(kValidation)) continue;
     metrics += fmt::format("  {} {}", metric.name(), FormatMetric(metric.value()));
     const auto beside = validation.find(kValidation + metric.name());
-    if (beside != validation.end()) metrics += fmt::format(" (val {})", FormatMetric(beside->second));
+    if (beside == validation.end()) continue;
+    metrics += fmt::format(" (val {})", FormatMetric(beside->second));
   }
   const std::string label = EpochLabel(record.epoch());
   const double rate = record.timing().samples_per_second();
@@ -127,8 +128,8 @@ std::string JobProgress::EpochLine(const v1::EpochRecord& record, int columns) c
 }
 
 std::string JobProgress::EpochLabel(int64_t epoch) const {
-  return epochs_ > 0 ? fmt::format("epoch {:>{}}/{}", epoch, std::to_string(epochs_).size(), epochs_)
-                     : fmt::format("epoch {}", epoch);
+  if (epochs_ <= 0) return fmt::format("epoch {}", epoch);
+  return fmt::format("epoch {:>{}}/{}", epoch, std::to_string(epochs_).size(), epochs_);
 }
 
 }  // namespace lockstep

@@ -63,6 +63,21 @@ void PrintJob(const v1::Job& job) {
   PrintField("state hash", job.state_hash());
 }
 
+const char* SubmitAdvice(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+      return "correct it and submit again";
+    case absl::StatusCode::kAlreadyExists:
+      return "choose another --id";
+    case absl::StatusCode::kNotFound:
+      return "`lockstep datasets add` registers a data set";
+    case absl::StatusCode::kResourceExhausted:
+      return "make the batch or the model smaller";
+    default:
+      return "";
+  }
+}
+
 }  // namespace
 
 ExitCode Submit(Session& session, const SubmitArguments& arguments) {
@@ -82,12 +97,7 @@ ExitCode Submit(Session& session, const SubmitArguments& arguments) {
   absl::StatusOr<v1::Job> job = client->SubmitJob(file->spec, arguments.id);
   if (!job.ok()) {
     const absl::Status status(job.status().code(), WithLine(*file, job.status()));
-    return session.Fail(arguments.file, status,
-                        absl::IsInvalidArgument(status)     ? "correct it and submit again"
-                        : absl::IsAlreadyExists(status)     ? "choose another --id"
-                        : absl::IsNotFound(status)          ? "`lockstep datasets add` registers one"
-                        : absl::IsResourceExhausted(status) ? "make the batch or the model smaller"
-                                                            : "");
+    return session.Fail(arguments.file, status, SubmitAdvice(status));
   }
   if (session.json()) {
     PrintJson(*job);

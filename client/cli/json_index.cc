@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cctype>
 
 namespace lockstep {
@@ -50,9 +51,7 @@ class Scanner {
   }
 
   void SkipSpace() {
-    while (at_ < text_.size() && std::string_view(" \t\r\n").find(text_[at_]) != std::string::npos) {
-      ++at_;
-    }
+    at_ = std::min(text_.find_first_not_of(" \t\r\n", at_), text_.size());
   }
 
   bool Take(char c) {

@@ -36,8 +36,8 @@ class Session {
   Client* Connect();
   ExitCode exit_code() const { return exit_code_; }
 
-  // Writes "lockstep: <what>: <why>; <what to do>" to standard error and returns the exit code for a
-  // status that the server answered. `what_to_do` may be empty; a few statuses have their own.
+  // Writes "lockstep: <what>: <why>; <what to do>" to standard error and returns the exit code for
+  // a status that the server answered. `what_to_do` may be empty; a few statuses have their own.
   ExitCode Fail(const std::string& what, const absl::Status& why, const std::string& what_to_do);
   // The same for what is wrong on this side.
   ExitCode Misused(const std::string& what, const absl::Status& why,

@@ -84,9 +84,9 @@ absl::StatusOr<SampleReader> SampleReader::Open(Client& client, const v1::Tensor
   const std::optional<DType> dtype = ParseDType(tensor.dtype());
   std::vector<int64_t> shape(tensor.shape().begin(), tensor.shape().end());
   if (!dtype.has_value() || shape.empty() || ElementCount(shape) < 0) {
-    return absl::InvalidArgumentError(fmt::format("tensor {} is {} {}, which this client cannot read",
-                                                  tensor.name(), tensor.dtype(),
-                                                  ShapeString(shape)));
+    return absl::InvalidArgumentError(
+        fmt::format("tensor {} is {} {}, which this client cannot read", tensor.name(),
+                    tensor.dtype(), ShapeString(shape)));
   }
   SampleReader samples(*dtype, std::move(shape));
   samples.reader_ = client.ReadBlob(tensor.blob().sha256(), 0);

@@ -11,8 +11,8 @@ namespace lockstep {
 
 struct Connection;
 
-// The bytes of a blob, front to back. When the connection breaks it comes back by itself and goes on
-// at the next byte. Not thread-safe.
+// The bytes of a blob, front to back. When the connection breaks it comes back by itself and goes
+// on at the next byte. Not thread-safe.
 class BlobReader {
  public:
   BlobReader(const Connection* connection, std::string sha256, int64_t offset);

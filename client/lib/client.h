@@ -44,8 +44,8 @@ struct Prediction {
   std::vector<float> values;
 };
 
-// A connection to a Lockstep server. Errors are the server's own status, or UNAVAILABLE when it does
-// not answer. Thread-safe; must outlive the readers and event streams it hands out.
+// A connection to a Lockstep server. Errors are the server's own status, or UNAVAILABLE when it
+// does not answer. Thread-safe; must outlive the readers and event streams it hands out.
 class Client {
  public:
   // UNAVAILABLE when nothing answers at the address within connect_timeout.
@@ -78,7 +78,8 @@ class Client {
   // version 0: the newest. RESOURCE_EXHAUSTED: the server is busy, ask again.
   absl::StatusOr<Prediction> Infer(const std::string& model, int64_t version,
                                    const std::string& input_name,
-                                   const std::vector<int64_t>& shape, std::span<const float> values);
+                                   const std::vector<int64_t>& shape,
+                                   std::span<const float> values);
 
   // Called with the bytes the other side has so far and their total.
   using TransferProgress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;

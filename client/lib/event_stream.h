@@ -22,8 +22,8 @@ class EventStream {
   EventStream(const Connection* connection, std::string job_id, int64_t from_sequence);
   ~EventStream();
 
-  // Waits for the next event; nothing after the last one. CANCELLED after Cancel(); UNAVAILABLE when
-  // the server stays away for longer than the retry policy allows. For one thread.
+  // Waits for the next event; nothing after the last one. CANCELLED after Cancel(); UNAVAILABLE
+  // when the server stays away for longer than the retry policy allows. For one thread.
   absl::StatusOr<std::optional<v1::Event>> Next();
 
   // Ends Next(), now and for good. From any thread.

@@ -89,7 +89,8 @@ TEST_F(JobProgressTest, FinishedEpochKeepsItsMetrics) {
   Apply(0, "state { state: RUNNING }");
   const std::string epoch =
       "epoch { epoch: 1 step: 100 metrics { name: 'loss' value: 0.5 } "
-      "metrics { name: 'accuracy' value: 0.875 } metrics { name: 'val_loss' value: 0.55 } timing { samples_per_second: 1620 } }";
+      "metrics { name: 'accuracy' value: 0.875 } metrics { name: 'val_loss' value: 0.55 } "
+      "timing { samples_per_second: 1620 } }";
   Apply(12, epoch);
   const v1::EpochRecord record = EventAt(12, epoch).epoch();
   EXPECT_EQ(progress_.EpochLine(record, 80),

@@ -96,7 +96,8 @@ TEST(ProgressLineTest, WithoutATotalThereIsNoPercentageAndNoBar) {
   ProgressLine line = Typical();
   line.fraction.reset();
   const std::string text = Render(line, {.width = 100});
-  EXPECT_EQ(text, "epoch 3/5 1202/2345 [00:32<00:30, 1.62k samples/s, loss=0.4312, accuracy=0.8531]");
+  EXPECT_EQ(text,
+            "epoch 3/5 1202/2345 [00:32<00:30, 1.62k samples/s, loss=0.4312, accuracy=0.8531]");
 }
 
 TEST(ProgressLineTest, UnknownTimeLeftIsAQuestionMark) {

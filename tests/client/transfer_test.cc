@@ -26,7 +26,9 @@ std::string Bytes(int64_t size) {
   return bytes;
 }
 
-std::span<const std::byte> AsBytes(const std::string& text) { return std::as_bytes(std::span(text)); }
+std::span<const std::byte> AsBytes(const std::string& text) {
+  return std::as_bytes(std::span(text));
+}
 
 // Holds one blob, and breaks each stream after a number of messages as often as it is told to.
 class FakeBlobs final : public v1::BlobService::Service {
