@@ -65,7 +65,7 @@ def pythons_with_torch():
         if probe.returncode == 0:
             found.append(python)
         else:
-            print(f"{python} has no PyTorch: not compared")
+            print(f"{python} has no PyTorch: not compared (Debian's is the package python3-torch)")
     if not found:
         sys.exit("no PyTorch to compare with: pip install -r tests/bench/requirements.txt")
     return found

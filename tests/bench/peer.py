@@ -56,7 +56,7 @@ class Training:
             self.x = self.x.contiguous(memory_format=torch.channels_last)
             self.network = self.network.to(memory_format=torch.channels_last)
         self.loss = nn.CrossEntropyLoss()
-        self.optimizer = make_adam(self.network.parameters())
+        self.optimizer = make_adam(list(self.network.parameters()))
         self.next = 0
         for _ in range(WARM_UP_STEPS):
             self.step()
