@@ -39,7 +39,8 @@ absl::StatusOr<kernels::Activation> ParseActivation(const BuildContext& c,
 }
 
 absl::StatusOr<Pair> ParsePair(const BuildContext& c, absl::string_view field,
-                               google::protobuf::RepeatedField<int64_t>* values, Pair fallback) {
+                               google::protobuf::RepeatedField<int64_t>* values, Pair fallback,
+                               int64_t largest) {
   if (values->empty()) {
     values->Add(fallback.height);
     values->Add(fallback.width);
@@ -51,8 +52,8 @@ absl::StatusOr<Pair> ParsePair(const BuildContext& c, absl::string_view field,
   }
   for (int64_t value : *values) {
     if (value < 1) return FieldError(c, field, absl::StrCat("must be >= 1, got ", value));
-    if (value > (1 << 20)) {
-      return FieldError(c, field, absl::StrCat("must be <= 1048576, got ", value));
+    if (value > largest) {
+      return FieldError(c, field, absl::StrCat("must be <= ", largest, ", got ", value));
     }
   }
   return Pair{values->Get(0), values->Get(1)};

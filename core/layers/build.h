@@ -32,13 +32,14 @@ absl::Status FieldError(const BuildContext& c, absl::string_view field, absl::st
 // Empty becomes "linear".
 absl::StatusOr<kernels::Activation> ParseActivation(const BuildContext& c, std::string* activation);
 
-// One number means a square, none the default; both must be within [1, 2^20].
+// One number means a square, none the default; both must be within [1, largest].
 struct Pair {
   int64_t height;
   int64_t width;
 };
 absl::StatusOr<Pair> ParsePair(const BuildContext& c, absl::string_view field,
-                               google::protobuf::RepeatedField<int64_t>* values, Pair fallback);
+                               google::protobuf::RepeatedField<int64_t>* values, Pair fallback,
+                               int64_t largest);
 
 // Sets the default and checks the values.
 absl::Status CheckInitializer(const BuildContext& c, absl::string_view field,

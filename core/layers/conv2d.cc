@@ -15,6 +15,10 @@ using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMa
 
 constexpr int64_t kFloat = sizeof(float);
 
+// Bounds what Build and each step set up beside the arithmetic: a kernel row, a tap or a stride's
+// remainder costs a few bytes.
+constexpr int64_t kMaxExtent = 256;
+
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // One spatial axis of a convolution.
@@ -92,11 +96,7 @@ class Conv2D final : public Layer {
                   .x_sample = h.padded() * w.padded() * in,
                   .x_line = h.stride * w.padded() * in,
                   .x_row = w.stride * in,
-                  .chunk_samples = CeilDiv(kernels::kConvGradientRows, h.out * w.out)} {
-    for (int64_t r = 0; r < h.stride; ++r) {
-      for (int64_t q = 0; q < w.stride; ++q) AddGradientPart(r, q);
-    }
-  }
+                  .chunk_samples = CeilDiv(kernels::kConvGradientRows, h.out * w.out)} {}
 
   Shape output_shape() const override { return {h_.out, w_.out, filters_}; }
 
@@ -182,20 +182,25 @@ class Conv2D final : public Layer {
     return std::move(segments).Finish();
   }
 
-  void AddGradientPart(int64_t row_remainder, int64_t column_remainder) {
-    GradientPart part = {PixelClass::Make(h_, row_remainder),
-                         PixelClass::Make(w_, column_remainder), {}};
-    if (part.rows.count == 0 || part.columns.count == 0) return;
-    SegmentList segments(kernels::kConvChunk);
-    for (int64_t i = part.rows.first_tap; i < h_.kernel; i += h_.stride) {
-      for (int64_t j = part.columns.first_tap; j < w_.kernel; j += w_.stride) {
-        const int64_t pixel =
-            part.rows.Line(h_, i) * w_.gradient_padded() + part.columns.Line(w_, j);
-        segments.Add(pixel * filters_, (i * w_.kernel + j) * filters_, filters_);
+  // Not kept: a server builds networks by the thousand and never runs this.
+  std::vector<GradientPart> MakeGradientParts() const {
+    std::vector<GradientPart> parts;
+    for (int64_t r = 0; r < h_.stride; ++r) {
+      for (int64_t q = 0; q < w_.stride; ++q) {
+        const PixelClass rows = PixelClass::Make(h_, r);
+        const PixelClass columns = PixelClass::Make(w_, q);
+        if (rows.count == 0 || columns.count == 0) continue;
+        SegmentList segments(kernels::kConvChunk);
+        for (int64_t i = rows.first_tap; i < h_.kernel; i += h_.stride) {
+          for (int64_t j = columns.first_tap; j < w_.kernel; j += w_.stride) {
+            const int64_t pixel = rows.Line(h_, i) * w_.gradient_padded() + columns.Line(w_, j);
+            segments.Add(pixel * filters_, (i * w_.kernel + j) * filters_, filters_);
+          }
+        }
+        parts.push_back({rows, columns, std::move(segments).Finish()});
       }
     }
-    part.segments = std::move(segments).Finish();
-    gradient_parts_.push_back(std::move(part));
+    return parts;
   }
 
   const float* Bias(std::span<const float* const> parameters) const {
@@ -232,13 +237,14 @@ class Conv2D final : public Layer {
               .transpose();
     }
     std::byte* images = c.scratch + kernel_size() * kFloat;
+    const std::vector<GradientPart> parts = MakeGradientParts();
     c.step.pool->ParallelFor(c.step.batch->samples, [&](int64_t n, int thread) {
       float* dy = reinterpret_cast<float*>(images + thread * gradient_image_bytes());
       PadImage(c.dy + n * out_size(), h_.out, w_.out * filters_, dy, h_.gradient_padded(),
                w_.gradient_padded() * filters_, h_.gradient_before(),
                w_.gradient_before() * filters_);
       float* dx = c.dx + n * in_size();
-      for (const GradientPart& part : gradient_parts_) {
+      for (const GradientPart& part : parts) {
         c.step.kernels->contract_rows(
             {.a = {dy, part.columns.count, w_.gradient_padded() * filters_, filters_},
              .b = {transposed, in_},
@@ -271,7 +277,6 @@ class Conv2D final : public Layer {
   const bool padded_;
   const std::vector<kernels::Segment> forward_segments_;
   const WeightGradientShape gradient_;
-  std::vector<GradientPart> gradient_parts_;
 };
 
 }  // namespace
@@ -289,9 +294,9 @@ LayerOr BuildConv2D(const BuildContext& c, v1::Layer* layer) {
   if (spec.kernel_size().empty()) {
     return FieldError(c, "kernel_size", "is required: [height, width], or one number");
   }
-  auto kernel = ParsePair(c, "kernel_size", spec.mutable_kernel_size(), {1, 1});
+  auto kernel = ParsePair(c, "kernel_size", spec.mutable_kernel_size(), {1, 1}, kMaxExtent);
   if (!kernel.ok()) return kernel.status();
-  auto strides = ParsePair(c, "strides", spec.mutable_strides(), {1, 1});
+  auto strides = ParsePair(c, "strides", spec.mutable_strides(), {1, 1}, kMaxExtent);
   if (!strides.ok()) return strides.status();
   if (spec.padding().empty()) spec.set_padding("valid");
   if (spec.padding() != "valid" && spec.padding() != "same") {

@@ -50,9 +50,10 @@ LayerOr BuildMaxPooling2D(const BuildContext& c, v1::Layer* layer) {
         absl::StrCat(c.path, ": needs input [N, H, W, channels], but \"", c.name, "\" gets ",
                      c.input.rank(), " dimension(s) a sample"));
   }
-  auto pool = ParsePair(c, "pool_size", spec.mutable_pool_size(), {2, 2});
+  constexpr int64_t kMaxExtent = 1 << 20;
+  auto pool = ParsePair(c, "pool_size", spec.mutable_pool_size(), {2, 2}, kMaxExtent);
   if (!pool.ok()) return pool.status();
-  auto strides = ParsePair(c, "strides", spec.mutable_strides(), *pool);
+  auto strides = ParsePair(c, "strides", spec.mutable_strides(), *pool, kMaxExtent);
   if (!strides.ok()) return strides.status();
   if (pool->height > c.input[0] || pool->width > c.input[1]) {
     return FieldError(c, "pool_size",
