@@ -90,7 +90,7 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
                                                    " layers, got ", spec->layers_size()));
   }
 
-  std::map<absl::string_view, int> kind_count;
+  std::map<absl::string_view, int> kind_count;  // of layers without a name of their own
   std::set<std::string> names;
   Shape shape = network.input_;
   for (int i = 0; i < spec->layers_size(); ++i) {
@@ -102,8 +102,8 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
       for (const LayerKind& k : LayerKinds()) absl::StrAppend(&known, known.empty() ? "" : ", ", k.name);
       return absl::InvalidArgumentError(absl::StrCat(base, ": must be one of ", known));
     }
-    const int number = kind_count[kind->name]++;
     if (layer->name().empty()) {
+      const int number = kind_count[kind->name]++;
       layer->set_name(number == 0 ? std::string(kind->name) : absl::StrCat(kind->name, "_", number));
     }
     if (!ValidName(layer->name())) {
