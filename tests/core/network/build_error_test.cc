@@ -1,0 +1,207 @@
+// What Network::Build refuses: each row a mistake that somebody will make, and the message's field
+// path with what is wrong and what is allowed.
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "core/network/network.h"
+#include "tests/core/parse_json.h"
+
+namespace lockstep {
+namespace {
+
+struct Refusal {
+  std::string model;
+  std::string message;  // a part of it
+};
+
+void ExpectRefused(const Refusal& refusal) {
+  SCOPED_TRACE(refusal.model.substr(0, 300));
+  auto spec = ParseJson<v1::ModelSpec>(refusal.model);
+  const auto network = Network::Build(&spec);
+  ASSERT_FALSE(network.ok());
+  EXPECT_EQ(network.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(network.status().message().find(refusal.message), std::string::npos)
+      << "expected: " << refusal.message << "\n     got: " << network.status().message();
+}
+
+// A model on 4 features, on an 8 x 8 image with 2 channels.
+std::string Flat(const std::string& layers) {
+  return R"({"input":{"shape":[4]},"layers":[)" + layers + "]}";
+}
+std::string Image(const std::string& layers) {
+  return R"({"input":{"shape":[8,8,2]},"layers":[)" + layers + "]}";
+}
+
+TEST(BuildErrorTest, Input) {
+  const auto with_input = [](const std::string& input) {
+    return R"({"input":)" + input + R"(,"layers":[{"flatten":{}},{"dense":{"units":1}}]})";
+  };
+  for (const Refusal& refusal : {
+           Refusal{"{}", "model.input.shape: is required"},
+           Refusal{with_input("{}"), "model.input.shape: is required, for example [28, 28, 1]"},
+           Refusal{with_input(R"({"shape":[2,2,2,2]})"),
+                   "model.input.shape: must have one to three dimensions, got 4"},
+           Refusal{with_input(R"({"shape":[28,0,1]})"),
+                   "model.input.shape: dimensions must be >= 1, got 0"},
+           Refusal{with_input(R"({"shape":[-3]})"),
+                   "model.input.shape: dimensions must be >= 1, got -3"},
+           Refusal{with_input(R"({"shape":[65536,65536,1]})"),
+                   "model.input.shape: [65536, 65536, 1] is too large; at most 2147483648"},
+           // Products that do not even fit 64 bits.
+           Refusal{with_input(R"({"shape":["4294967296","4294967296",3]})"),
+                   "model.input.shape: [4294967296, 4294967296, 3] is too large"},
+           Refusal{with_input(R"({"shape":["9223372036854775807","9223372036854775807"]})"),
+                   "is too large"},
+           Refusal{with_input(R"({"shape":[4],"scale":"Infinity"})"),
+                   "model.input.scale: scale and offset must be finite"},
+           Refusal{with_input(R"({"shape":[4],"offset":"NaN"})"),
+                   "model.input.scale: scale and offset must be finite"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+TEST(BuildErrorTest, ListOfLayersAndNames) {
+  std::string many = R"({"dropout":{}})";
+  for (int i = 0; i < 4096; ++i) many += R"(,{"dropout":{}})";
+  for (const Refusal& refusal : {
+           Refusal{Flat(""), "model.layers: must have at least one layer"},
+           Refusal{Flat(many), "model.layers: must have at most 4096 layers, got 4097"},
+           Refusal{Flat(R"({"name":"a"})"),
+                   "model.layers[0]: must be one of dense, conv2d, batch_normalization, "
+                   "max_pooling2d, flatten, activation, dropout"},
+           Refusal{Flat(R"({"dropout":{},"name":"a"},{"dropout":{},"name":"a"})"),
+                   "model.layers[1].name: \"a\" is the name of another layer"},
+           Refusal{Flat(R"({"dropout":{},"name":"dropout_1"},{"dropout":{}},{"dropout":{}})"),
+                   "\"dropout_1\" is the name of another layer"},
+           Refusal{Flat(R"({"dropout":{},"name":"a.b"})"),
+                   "model.layers[0].name: must be 1 to 128 characters of A-Z a-z 0-9 _ - /"},
+           Refusal{Flat(R"({"dropout":{},"name":"größe"})"), "model.layers[0].name: must be"},
+           Refusal{Flat(R"({"dropout":{},"name":")" + std::string(129, 'a') + R"("})"),
+                   "model.layers[0].name: must be"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+TEST(BuildErrorTest, Dense) {
+  const auto after_dense = [](const std::string& fields) {
+    return Flat(R"({"dense":{"units":3}},{"dense":{)" + fields + "}}");
+  };
+  for (const Refusal& refusal : {
+           Refusal{after_dense(R"("units":2,"activation":"gelu")"),
+                   "model.layers[1].dense.activation: must be one of linear, relu, sigmoid, tanh, "
+                   "softmax; got \"gelu\""},
+           Refusal{after_dense(""), "model.layers[1].dense.units: must be >= 1, got 0"},
+           Refusal{after_dense(R"("units":-5)"), "model.layers[1].dense.units: must be >= 1, got -5"},
+           Refusal{after_dense(R"("units":"9223372036854775807")"),
+                   "model.layers[1].dense.units: kernel [3, 9223372036854775807] is too large"},
+           Refusal{after_dense(R"("units":2,"kernelInitializer":{"constant":{"value":"NaN"}})"),
+                   "model.layers[1].dense.kernel_initializer.constant.value: must be finite"},
+           Refusal{after_dense(
+                       R"("units":2,"biasInitializer":{"randomUniform":{"minval":1,"maxval":0.5}})"),
+                   "model.layers[1].dense.bias_initializer.random_uniform: needs finite minval <= "
+                   "maxval, got 1 and 0.5"},
+           // Above the default of the other end.
+           Refusal{after_dense(R"("units":2,"kernelInitializer":{"randomUniform":{"minval":1}})"),
+                   "needs finite minval <= maxval, got 1 and 0.05"},
+           Refusal{Image(R"({"dense":{"units":2}})"),
+                   "model.layers[0].dense: needs input [N, features], but \"dense\" gets 3 "
+                   "dimensions a sample; put a flatten layer before it"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+TEST(BuildErrorTest, Conv2D) {
+  const auto conv = [](const std::string& fields) {
+    return Image(R"({"conv2d":{"filters":3,)" + fields + "}}");
+  };
+  for (const Refusal& refusal : {
+           Refusal{Flat(R"({"conv2d":{"filters":3,"kernelSize":[3]}})"),
+                   "model.layers[0].conv2d: needs input [N, H, W, channels], but \"conv2d\" gets 1 "
+                   "dimension(s) a sample"},
+           Refusal{Image(R"({"conv2d":{"kernelSize":[3]}})"),
+                   "model.layers[0].conv2d.filters: must be >= 1, got 0"},
+           Refusal{Image(R"({"conv2d":{"filters":3}})"),
+                   "model.layers[0].conv2d.kernel_size: is required"},
+           Refusal{conv(R"("kernelSize":[0])"),
+                   "model.layers[0].conv2d.kernel_size: must be >= 1, got 0"},
+           Refusal{conv(R"("kernelSize":[3,3,3])"),
+                   "model.layers[0].conv2d.kernel_size: must have one or two numbers, got 3"},
+           Refusal{conv(R"("kernelSize":[3,9])"),
+                   "model.layers[0].conv2d.kernel_size: [3, 9] does not fit the input [8, 8, 2] "
+                   "with padding \"valid\""},
+           Refusal{conv(R"("kernelSize":[18,3],"padding":"same")"),
+                   "model.layers[0].conv2d.kernel_size: [18, 3] is more than twice the input"},
+           Refusal{conv(R"("kernelSize":[3],"strides":[0])"),
+                   "model.layers[0].conv2d.strides: must be >= 1, got 0"},
+           Refusal{conv(R"("kernelSize":[3],"padding":"full")"),
+                   "model.layers[0].conv2d.padding: must be valid or same; got \"full\""},
+           Refusal{conv(R"("kernelSize":[3],"activation":"RELU")"),
+                   "model.layers[0].conv2d.activation: must be one of"},
+           Refusal{conv(R"("kernelSize":[3],"biasInitializer":{"constant":{"value":"Infinity"}})"),
+                   "model.layers[0].conv2d.bias_initializer.constant.value: must be finite"},
+           Refusal{Image(R"({"conv2d":{"filters":"9223372036854775807","kernelSize":[3]}})"),
+                   "model.layers[0].conv2d.filters: kernel [3, 3, 2, 9223372036854775807] is too "
+                   "large"},
+           // Numbers that would keep a server busy for hours.
+           Refusal{conv(R"("kernelSize":[3],"strides":[1048576])"),
+                   "model.layers[0].conv2d.strides: must be <= 256, got 1048576"},
+           Refusal{R"({"input":{"shape":[2048,2048,1]},"layers":[{"conv2d":{"filters":1,)"
+                   R"("kernelSize":[2048],"padding":"same"}}]})",
+                   "model.layers[0].conv2d.kernel_size: must be <= 256, got 2048"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+TEST(BuildErrorTest, OtherLayers) {
+  const std::string norm = R"({"batchNormalization":{)";
+  for (const Refusal& refusal : {
+           Refusal{Flat(norm + R"("epsilon":0}})"),
+                   "model.layers[0].batch_normalization.epsilon: must be > 0 and finite, got 0"},
+           Refusal{Flat(norm + R"("epsilon":"NaN"}})"), "batch_normalization.epsilon: must be > 0"},
+           Refusal{Flat(norm + R"("momentum":2}})"),
+                   "model.layers[0].batch_normalization.momentum: must be within [0, 1] (it weighs "
+                   "the old value, as in Keras), got 2"},
+           Refusal{Flat(norm + R"("momentum":"NaN"}})"), "momentum: must be within [0, 1]"},
+           Refusal{Flat(norm + R"("gammaInitializer":{"constant":{"value":"-Infinity"}}}})"),
+                   "batch_normalization.gamma_initializer.constant.value: must be finite"},
+           Refusal{Flat(R"({"dropout":{"rate":1}})"),
+                   "model.layers[0].dropout.rate: must be within [0, 1), got 1"},
+           Refusal{Flat(R"({"dropout":{"rate":-0.1}})"), "must be within [0, 1), got -0.1"},
+           Refusal{Flat(R"({"dropout":{"rate":"NaN"}})"), "must be within [0, 1), got nan"},
+           Refusal{Flat(R"({"activation":{}})"), "model.layers[0].activation.activation: is required"},
+           Refusal{Flat(R"({"activation":{"activation":"swish"}})"),
+                   "model.layers[0].activation.activation: must be one of linear"},
+           Refusal{Flat(R"({"maxPooling2d":{}})"),
+                   "model.layers[0].max_pooling2d: needs input [N, H, W, channels]"},
+           Refusal{Image(R"({"maxPooling2d":{"poolSize":[2,9]}})"),
+                   "model.layers[0].max_pooling2d.pool_size: [2, 9] does not fit the input [8, 8, 2]"},
+           Refusal{Image(R"({"maxPooling2d":{"strides":[-1]}})"),
+                   "model.layers[0].max_pooling2d.strides: must be >= 1, got -1"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+// Refused by arithmetic: nothing of these sizes is ever allocated.
+TEST(BuildErrorTest, ModelsTooLarge) {
+  for (const Refusal& refusal : {
+           Refusal{R"({"input":{"shape":[32768]},"layers":[{"dense":{"units":32768}},)"
+                   R"({"dense":{"units":32768},"name":"straw"}]})",
+                   "model.layers[1].dense: with \"straw\" the model has 2147516416 values in its "
+                   "parameters or buffers; at most 2147483648"},
+           Refusal{R"({"input":{"shape":[2048,2048,1]},"layers":[{"conv2d":{"filters":1024,)"
+                   R"("kernelSize":[1]}}]})",
+                   "model.layers[0].conv2d: output [2048, 2048, 1024] of \"conv2d\" is too large"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+}  // namespace
+}  // namespace lockstep

@@ -1,0 +1,236 @@
+// What follows from a model's spec: names, defaults, shapes, where tensors lie, how they start.
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "core/network/network.h"
+#include "tests/core/parse_json.h"
+
+namespace lockstep {
+namespace {
+
+Network BuildOrDie(v1::ModelSpec* spec) {
+  auto network = Network::Build(spec);
+  EXPECT_TRUE(network.ok()) << network.status();
+  return *std::move(network);
+}
+
+Network BuildJson(const std::string& json) {
+  auto spec = ParseJson<v1::ModelSpec>(json);
+  return BuildOrDie(&spec);
+}
+
+const NetworkTensor& Find(std::span<const NetworkTensor> tensors, const std::string& name) {
+  for (const NetworkTensor& tensor : tensors) {
+    if (tensor.name == name) return tensor;
+  }
+  ADD_FAILURE() << "no tensor " << name;
+  return tensors[0];
+}
+
+// What keras.Sequential([...]) calls these layers; only those without a name of their own count.
+TEST(NetworkTest, DefaultNamesAreKeras) {
+  const Network network = BuildJson(R"({"input":{"shape":[16,16,1]},"layers":[
+      {"conv2d":{"filters":2,"kernelSize":[3]}}, {"batchNormalization":{}}, {"maxPooling2d":{}},
+      {"conv2d":{"filters":2,"kernelSize":[3]}}, {"batchNormalization":{}}, {"maxPooling2d":{}},
+      {"flatten":{}}, {"name":"hidden","dense":{"units":3}}, {"dense":{"units":3}},
+      {"activation":{"activation":"relu"}}, {"dropout":{}}, {"dropout":{}}, {"dropout":{}}]})");
+  std::vector<std::string> names;
+  for (const Network::Node& node : network.nodes()) names.push_back(node.name);
+  EXPECT_EQ(names, (std::vector<std::string>{
+                       "conv2d", "batch_normalization", "max_pooling2d", "conv2d_1",
+                       "batch_normalization_1", "max_pooling2d_1", "flatten", "hidden", "dense",
+                       "activation", "dropout", "dropout_1", "dropout_2"}));
+}
+
+// A stored spec says what was trained, whatever the defaults of a later version.
+TEST(NetworkTest, DefaultsAreWrittenIntoTheSpec) {
+  auto spec = ParseJson<v1::ModelSpec>(R"({"input":{"shape":[8,6,1]},"layers":[
+      {"conv2d":{"filters":2,"kernelSize":[3]}}, {"batchNormalization":{}},
+      {"maxPooling2d":{"poolSize":[3,2]}}, {"flatten":{}},
+      {"dense":{"units":3,"kernelInitializer":{"randomUniform":{}}}}]})");
+  BuildOrDie(&spec);
+  const auto expected = ParseJson<v1::ModelSpec>(R"({
+      "input":{"shape":[8,6,1],"scale":1,"name":"input"},"layers":[
+      {"name":"conv2d","conv2d":{"filters":2,"kernelSize":[3,3],"strides":[1,1],"padding":"valid",
+        "activation":"linear","useBias":true,"kernelInitializer":{"glorotUniform":{}},
+        "biasInitializer":{"zeros":{}}}},
+      {"name":"batch_normalization","batchNormalization":{"momentum":0.99,"epsilon":0.001,
+        "center":true,"scale":true,"betaInitializer":{"zeros":{}},"gammaInitializer":{"ones":{}},
+        "movingMeanInitializer":{"zeros":{}},"movingVarianceInitializer":{"ones":{}}}},
+      {"name":"max_pooling2d","maxPooling2d":{"poolSize":[3,2],"strides":[3,2]}},
+      {"name":"flatten","flatten":{}},
+      {"name":"dense","dense":{"units":3,"activation":"linear","useBias":true,
+        "kernelInitializer":{"randomUniform":{"minval":-0.05,"maxval":0.05}},
+        "biasInitializer":{"zeros":{}}}}]})");
+  EXPECT_EQ(spec.DebugString(), expected.DebugString());
+  BuildOrDie(&spec);
+  EXPECT_EQ(spec.DebugString(), expected.DebugString()) << "a spec with defaults changed";
+}
+
+TEST(NetworkTest, OutputShapesAreKeras) {
+  const struct {
+    std::string layer;
+    std::vector<int64_t> shape;  // of the output for [28, 15, 3]
+  } table[] = {
+      {R"("conv2d":{"filters":4,"kernelSize":[3]})", {26, 13, 4}},
+      {R"("conv2d":{"filters":4,"kernelSize":[3],"padding":"same"})", {28, 15, 4}},
+      {R"("conv2d":{"filters":4,"kernelSize":[2],"padding":"same"})", {28, 15, 4}},
+      {R"("conv2d":{"filters":4,"kernelSize":[3],"strides":[2]})", {13, 7, 4}},
+      {R"("conv2d":{"filters":4,"kernelSize":[3],"strides":[2],"padding":"same"})", {14, 8, 4}},
+      {R"("conv2d":{"filters":4,"kernelSize":[1],"strides":[3],"padding":"same"})", {10, 5, 4}},
+      {R"("conv2d":{"filters":4,"kernelSize":[28,15]})", {1, 1, 4}},
+      {R"("conv2d":{"filters":4,"kernelSize":[5,1],"strides":[1,4]})", {24, 4, 4}},
+      {R"("conv2d":{"filters":1,"kernelSize":[3],"strides":[100]})", {1, 1, 1}},
+      {R"("maxPooling2d":{})", {14, 7, 3}},
+      {R"("maxPooling2d":{"poolSize":[3],"strides":[2]})", {13, 7, 3}},
+      {R"("maxPooling2d":{"poolSize":[28,15]})", {1, 1, 3}},
+      {R"("flatten":{})", {28 * 15 * 3}},
+      {R"("dropout":{"rate":0.5})", {28, 15, 3}},
+      {R"("batchNormalization":{})", {28, 15, 3}},
+      {R"("activation":{"activation":"softmax"})", {28, 15, 3}},
+  };
+  for (const auto& row : table) {
+    const Network network =
+        BuildJson(R"({"input":{"shape":[28,15,3]},"layers":[{)" + row.layer + "}]}");
+    EXPECT_EQ(network.output(), Shape(row.shape)) << row.layer;
+  }
+}
+
+// House rule 2: parameters and buffers are two flat vectors, each tensor on a cache line.
+TEST(NetworkTest, TensorsLieInFlatAlignedVectors) {
+  const Network network = BuildJson(R"({"input":{"shape":[5]},"layers":[
+      {"dense":{"units":3}}, {"batchNormalization":{}}, {"batchNormalization":{"scale":false}},
+      {"dense":{"units":2,"useBias":false}}]})");
+  std::vector<std::string> names;
+  const auto check = [&](std::span<const NetworkTensor> tensors, int64_t size) {
+    int64_t end = 0;
+    for (const NetworkTensor& tensor : tensors) {
+      names.push_back(tensor.name);
+      EXPECT_EQ(tensor.offset, end);
+      end = (tensor.offset + tensor.size + 15) / 16 * 16;
+    }
+    EXPECT_EQ(size, end);
+  };
+  check(network.parameters(), network.parameters_size());
+  check(network.buffers(), network.buffers_size());
+  EXPECT_EQ(names,
+            (std::vector<std::string>{
+                "dense.kernel", "dense.bias", "batch_normalization.gamma",
+                "batch_normalization.beta", "batch_normalization_1.beta", "dense_1.kernel",
+                "batch_normalization.moving_mean", "batch_normalization.moving_variance",
+                "batch_normalization_1.moving_mean", "batch_normalization_1.moving_variance"}));
+}
+
+struct Values {
+  Values(const Network& network, uint64_t seed)
+      : parameters(network.parameters_size()), buffers(network.buffers_size()) {
+    network.Initialize(seed, parameters, buffers);
+  }
+  std::span<const float> Of(const NetworkTensor& tensor) const {
+    return std::span(parameters).subspan(tensor.offset, tensor.size);
+  }
+  bool operator==(const Values&) const = default;
+
+  std::vector<float> parameters;
+  std::vector<float> buffers;
+};
+
+constexpr char kManyInitializers[] = R"({"input":{"shape":[9,9,5]},"layers":[
+    {"conv2d":{"filters":40,"kernelSize":[3],"biasInitializer":{"randomUniform":{}}}},
+    {"batchNormalization":{"betaInitializer":{"constant":{"value":0.25}},
+                           "movingMeanInitializer":{"constant":{"value":-3}}}},
+    {"flatten":{}},
+    {"dense":{"units":20}},
+    {"name":"he","dense":{"units":20,"kernelInitializer":{"heUniform":{}}}},
+    {"name":"range","dense":{"units":300,
+                             "kernelInitializer":{"randomUniform":{"minval":2,"maxval":3}}}}]})";
+
+// Contract rule 10: initial values are a function of the seed.
+TEST(InitializeTest, IsAFunctionOfTheSeed) {
+  const Network network = BuildJson(kManyInitializers);
+  const Values values(network, 7);
+  EXPECT_EQ(values, Values(network, 7));
+  EXPECT_EQ(values, Values(BuildJson(kManyInitializers), 7));
+  EXPECT_NE(values, Values(network, 8));
+  EXPECT_NE(values, Values(network, 7 + (uint64_t{1} << 32)));
+}
+
+TEST(InitializeTest, UniformValuesFillTheirRange) {
+  const Network network = BuildJson(kManyInitializers);
+  const Values values(network, 7);
+  const struct {
+    const char* tensor;
+    double low;
+    double high;
+  } table[] = {
+      // sqrt(6 / (fan_in + fan_out)), where a convolution's fans count the kernel's taps.
+      {"conv2d.kernel", -std::sqrt(6.0 / (9 * 5 + 9 * 40)), std::sqrt(6.0 / (9 * 5 + 9 * 40))},
+      {"dense.kernel", -std::sqrt(6.0 / (1960 + 20)), std::sqrt(6.0 / (1960 + 20))},
+      {"he.kernel", -std::sqrt(6.0 / 20), std::sqrt(6.0 / 20)},
+      {"range.kernel", 2, 3},
+      {"conv2d.bias", -0.05, 0.05},
+  };
+  for (const auto& row : table) {
+    SCOPED_TRACE(row.tensor);
+    const std::span<const float> tensor = values.Of(Find(network.parameters(), row.tensor));
+    const auto n = static_cast<double>(tensor.size());
+    double sum = 0;
+    double lowest = row.high;
+    double highest = row.low;
+    for (float v : tensor) {
+      sum += v;
+      lowest = std::min<double>(lowest, v);
+      highest = std::max<double>(highest, v);
+    }
+    const double width = row.high - row.low;
+    EXPECT_GE(lowest, row.low - 1e-6 * width);
+    EXPECT_LE(highest, row.high + 1e-6 * width);
+    // An end is missed by more than 12/n of the width with probability e^-12.
+    EXPECT_LT(lowest, row.low + width * 12 / n);
+    EXPECT_GT(highest, row.high - width * 12 / n);
+    EXPECT_NEAR(sum / n, (row.low + row.high) / 2, 5 * width / std::sqrt(12 * n));
+  }
+}
+
+TEST(InitializeTest, ConstantsAndGaps) {
+  const Network network = BuildJson(kManyInitializers);
+  const Values values(network, 7);
+  const auto expect_all = [](std::span<const float> tensor, float expected) {
+    for (float v : tensor) ASSERT_EQ(v, expected);
+  };
+  expect_all(values.Of(Find(network.parameters(), "dense.bias")), 0.0f);
+  expect_all(values.Of(Find(network.parameters(), "batch_normalization.gamma")), 1.0f);
+  expect_all(values.Of(Find(network.parameters(), "batch_normalization.beta")), 0.25f);
+  const NetworkTensor& mean = Find(network.buffers(), "batch_normalization.moving_mean");
+  const NetworkTensor& variance = Find(network.buffers(), "batch_normalization.moving_variance");
+  expect_all(std::span(values.buffers).subspan(mean.offset, mean.size), -3.0f);
+  expect_all(std::span(values.buffers).subspan(variance.offset, variance.size), 1.0f);
+  for (size_t i = 0; i < network.parameters().size(); ++i) {
+    const NetworkTensor& tensor = network.parameters()[i];
+    const int64_t end = i + 1 < network.parameters().size() ? network.parameters()[i + 1].offset
+                                                            : network.parameters_size();
+    expect_all(std::span(values.parameters)
+                   .subspan(tensor.offset + tensor.size, end - tensor.offset - tensor.size),
+               0.0f);
+  }
+}
+
+// Two tensors of one shape do not start alike.
+TEST(InitializeTest, EveryTensorHasNumbersOfItsOwn) {
+  const Network network = BuildJson(R"({"input":{"shape":[4]},"layers":[
+      {"dense":{"units":4}}, {"dense":{"units":4}}, {"dense":{"units":4}}]})");
+  const Values values(network, 1);
+  std::set<float> firsts;
+  for (const NetworkTensor& tensor : network.parameters()) {
+    if (tensor.name.ends_with("kernel")) firsts.insert(values.Of(tensor)[0]);
+  }
+  EXPECT_EQ(firsts.size(), 3u);
+}
+
+}  // namespace
+}  // namespace lockstep
