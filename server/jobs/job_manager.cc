@@ -31,7 +31,8 @@ absl::Status CheckId(const std::string& id) {
   if (absl::Status status = CheckName("id", id, 64, "._-"); !status.ok()) return status;
   // The id names the job's directory.
   if (id.front() == '.') {
-    return absl::InvalidArgumentError(absl::StrCat("id: must not begin with a dot, got \"", id, "\""));
+    return absl::InvalidArgumentError(
+        absl::StrCat("id: must not begin with a dot, got \"", id, "\""));
   }
   return absl::OkStatus();
 }

@@ -109,13 +109,13 @@ void JobManager::Schedule() {
 absl::Status JobManager::Assign(ActiveJob& active, WorkerId id, Worker& worker) {
   v1::ServerMessage message;
   v1::Assignment& assignment = *message.mutable_assignment();
+  const v1::DataSpec& data = active.job.spec().data();
   *assignment.mutable_spec() = active.job.spec();
-  absl::StatusOr<v1::Dataset> train = store_->GetDataset(active.job.spec().data().train().dataset());
+  absl::StatusOr<v1::Dataset> train = store_->GetDataset(data.train().dataset());
   if (!train.ok()) return train.status();
   *assignment.mutable_train() = *std::move(train);
-  if (active.job.spec().data().has_validation()) {
-    absl::StatusOr<v1::Dataset> validation =
-        store_->GetDataset(active.job.spec().data().validation().dataset());
+  if (data.has_validation()) {
+    absl::StatusOr<v1::Dataset> validation = store_->GetDataset(data.validation().dataset());
     if (!validation.ok()) return validation.status();
     *assignment.mutable_validation() = *std::move(validation);
   }
@@ -291,8 +291,9 @@ void JobManager::Forget(ActiveJob& active) {
   if (worker != workers_.end() && worker->second.job_id == active.job.id()) {
     worker->second.link->Send(CancelMessage(active.job));  // it is still at it
   }
-  AnswerWeights(active, absl::UnavailableError(absl::StrCat("the job has ended: ", v1::JobState_Name(
-                                                   active.job.state()))));
+  AnswerWeights(active, absl::FailedPreconditionError(absl::StrCat(
+                            "the job is ", v1::JobState_Name(active.job.state()),
+                            ": it has no weights")));
   const std::string snapshot = active.snapshot_sha256;
   active_.erase(active.job.id());
   DropSnapshot(snapshot);

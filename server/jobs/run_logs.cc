@@ -36,7 +36,8 @@ absl::StatusOr<std::shared_ptr<EventLog>> RunLogs::Open(const v1::Job& job) {
 
   const std::string directory = absl::StrCat(directory_, "/", job.id());
   if (absl::Status status = CreateDirectory(directory); !status.ok()) return status;
-  absl::StatusOr<std::unique_ptr<EventLog>> opened = EventLog::Open(absl::StrCat(directory, "/events.log"));
+  absl::StatusOr<std::unique_ptr<EventLog>> opened =
+      EventLog::Open(absl::StrCat(directory, "/events.log"));
   if (!opened.ok()) return opened.status();
   std::shared_ptr<EventLog> log = *std::move(opened);
 

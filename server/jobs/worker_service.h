@@ -10,8 +10,8 @@
 
 namespace lockstep {
 
-// Where workers register; on the worker listener, beside a BlobService that asks for the same token.
-// The manager must outlive the service, and the service its gRPC server.
+// Where workers register; on the worker listener, beside a BlobService that asks for the same
+// token. The manager must outlive the service, and the service its gRPC server.
 class WorkerService final : public v1::WorkerService::CallbackService {
  public:
   // Only workers that know `token` are let in. REQUIRES: it is not empty.

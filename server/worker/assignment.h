@@ -10,8 +10,8 @@
 namespace lockstep {
 
 // Trains one assignment with up to `threads` threads and reports on it through `link`, up to and
-// including its outcome. Not OK when the worker itself is at fault (no data, no disk): then there is
-// no outcome, and the job needs another worker.
+// including its outcome. Not OK when the worker itself is at fault (no data, no disk): then there
+// is no outcome, and the job needs another worker.
 absl::Status RunAssignment(const v1::Assignment& assignment, int threads, const DataCache& cache,
                            BlobClient& blobs, ServerLink& link);
 

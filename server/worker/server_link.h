@@ -56,8 +56,8 @@ class ServerLink {
 
   void ReadLoop() ABSL_LOCKS_EXCLUDED(mu_);
   void WriteLoop() ABSL_LOCKS_EXCLUDED(mu_);
-  // Waits for something to send; empty when the stream has ended. Reports that wait in a row come as
-  // one message.
+  // Waits for something to send; empty when the stream has ended. Reports that wait in a row come
+  // as one message.
   std::optional<Outgoing> TakeOutgoing() ABSL_LOCKS_EXCLUDED(mu_);
   void Push(Outgoing outgoing) ABSL_LOCKS_EXCLUDED(mu_);
   // The first reason is the one that counts.

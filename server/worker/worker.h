@@ -20,12 +20,12 @@ struct WorkerOptions {
 
 // Exit codes of a worker.
 inline constexpr int kWorkerCannotConnect = 3;  // nobody listens there
-inline constexpr int kWorkerBadCache = 4;       // the cache directory cannot be used
+inline constexpr int kWorkerBadCache = 4;       // cache or data cannot be used
 inline constexpr int kWorkerRefused = 5;        // wrong token, or another numerics contract
 inline constexpr int kWorkerServerGone = 6;     // the stream broke
 
-// A worker: connects, trains what it is given, and returns an exit code when the server is gone. Who
-// wants it back starts it again; a worker holds nothing that is worth saving.
+// A worker: connects, trains what it is given, and returns an exit code when the server is gone.
+// Who wants it back starts it again; a worker holds nothing that is worth saving.
 int RunWorker(const WorkerOptions& options);
 
 }  // namespace lockstep

@@ -97,7 +97,9 @@ TEST_F(WatchTest, AnEndedJobCanBeReadFromAnySequenceNumber) {
   const auto all = StartWatch("a", 1);
   const std::vector<int64_t> sequences = all->Sequences();
   ASSERT_EQ(sequences.size(), 203u);
-  for (size_t i = 0; i < sequences.size(); ++i) ASSERT_EQ(sequences[i], static_cast<int64_t>(i + 1));
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    ASSERT_EQ(sequences[i], static_cast<int64_t>(i + 1));
+  }
   EXPECT_THAT(StartWatch("a", 202)->Sequences(), ElementsAre(202, 203));
   const auto beyond = StartWatch("a", 1000);
   EXPECT_TRUE(beyond->Sequences().empty());
