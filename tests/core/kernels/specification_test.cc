@@ -8,7 +8,7 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
-#include "tests/core/kernels/layer_run.h"
+#include "tests/core/layers/layer_run.h"
 
 namespace lockstep {
 namespace {

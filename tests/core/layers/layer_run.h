@@ -1,5 +1,5 @@
-#ifndef LOCKSTEP_TESTS_CORE_KERNELS_LAYER_RUN_H_
-#define LOCKSTEP_TESTS_CORE_KERNELS_LAYER_RUN_H_
+#ifndef LOCKSTEP_TESTS_CORE_LAYERS_LAYER_RUN_H_
+#define LOCKSTEP_TESTS_CORE_LAYERS_LAYER_RUN_H_
 
 #include <gtest/gtest.h>
 
@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/layers/layer_table.h"
-#include "core/network/network.h"
+#include "core/data/tensor.h"
 #include "core/tensor/aligned_buffer.h"
 #include "google/protobuf/util/json_util.h"
 
@@ -124,4 +124,4 @@ inline ::testing::AssertionResult SameBits(const std::vector<float>& expected,
 
 }  // namespace lockstep
 
-#endif  // LOCKSTEP_TESTS_CORE_KERNELS_LAYER_RUN_H_
+#endif  // LOCKSTEP_TESTS_CORE_LAYERS_LAYER_RUN_H_

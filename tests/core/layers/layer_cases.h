@@ -1,0 +1,43 @@
+#ifndef LOCKSTEP_TESTS_CORE_LAYERS_LAYER_CASES_H_
+#define LOCKSTEP_TESTS_CORE_LAYERS_LAYER_CASES_H_
+
+#include "core/tensor/shape.h"
+
+namespace lockstep {
+
+// One row a kind of layer at least; layer_cases_test.cc derives its tests from these rows, and fails
+// for a kind without one. Gradients are checked by differences, so activations here are smooth where
+// the layer mixes its inputs.
+struct LayerCase {
+  const char* name;
+  const char* spec;
+  Shape input;
+};
+
+inline const LayerCase kLayerCases[] = {
+    {"dense", R"({"dense": {"units": 5, "activation": "tanh"}})", {7}},
+    {"dense_softmax", R"({"dense": {"units": 4, "activation": "softmax"}})", {6}},
+    {"dense_without_bias", R"({"dense": {"units": 3, "use_bias": false}})", {9}},
+    {"conv2d", R"({"conv2d": {"filters": 3, "kernel_size": [3], "activation": "sigmoid"}})",
+     {5, 6, 2}},
+    {"conv2d_same_strided",
+     R"({"conv2d": {"filters": 4, "kernel_size": [3, 2], "strides": [2], "padding": "same"}})",
+     {6, 5, 3}},
+    {"batch_normalization", R"({"batch_normalization": {"momentum": 0.9}})", {4}},
+    {"batch_normalization_image",
+     R"({"batch_normalization": {"gamma_initializer": {"constant": {"value": 2}}}})", {3, 3, 5}},
+    {"batch_normalization_plain", R"({"batch_normalization": {"center": false, "scale": false}})",
+     {3}},
+    {"max_pooling2d", R"({"max_pooling2d": {}})", {4, 6, 3}},
+    {"max_pooling2d_overlapping", R"({"max_pooling2d": {"pool_size": [3], "strides": [2]}})",
+     {5, 5, 2}},
+    {"flatten", R"({"flatten": {}})", {2, 3, 2}},
+    {"activation_relu", R"({"activation": {"activation": "relu"}})", {11}},
+    {"activation_tanh", R"({"activation": {"activation": "tanh"}})", {2, 2, 3}},
+    {"activation_softmax", R"({"activation": {"activation": "softmax"}})", {5}},
+    {"dropout", R"({"dropout": {"rate": 0.4}})", {10}},
+};
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_TESTS_CORE_LAYERS_LAYER_CASES_H_
