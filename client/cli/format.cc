@@ -1,6 +1,7 @@
 #include "client/cli/format.h"
 
 #include <fmt/format.h>
+#include <google/protobuf/text_format.h>
 
 #include <algorithm>
 #include <array>
@@ -15,7 +16,49 @@ bool LooksNumeric(const std::string& cell) {
                            (cell[0] == '-' && cell.size() > 1));
 }
 
+// One value of a field; `index` counts in a repeated one.
+std::string DescribeValue(const google::protobuf::Message& message,
+                          const google::protobuf::FieldDescriptor* field, int index) {
+  if (field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_MESSAGE) {
+    std::string value;
+    google::protobuf::TextFormat::PrintFieldValueToString(message, field, index, &value);
+    return field->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_STRING
+               ? value.substr(1, value.size() - 2)
+               : value;
+  }
+  const auto* reflection = message.GetReflection();
+  return Describe(field->is_repeated() ? reflection->GetRepeatedMessage(message, field, index)
+                                       : reflection->GetMessage(message, field));
+}
+
+std::string DescribeField(const google::protobuf::Message& message,
+                          const google::protobuf::FieldDescriptor* field) {
+  if (field->is_repeated()) {
+    std::string list;
+    for (int i = 0; i < message.GetReflection()->FieldSize(message, field); ++i) {
+      list += (i == 0 ? "" : ", ") + DescribeValue(message, field, i);
+    }
+    return field->name() + "=[" + list + "]";
+  }
+  const std::string value = DescribeValue(message, field, -1);
+  // Which of several kinds something is: "adam(beta_1=0.9)", "zeros".
+  if (field->real_containing_oneof() != nullptr) {
+    return value.empty() ? field->name() : field->name() + "(" + value + ")";
+  }
+  return field->name() + "=" + value;
+}
+
 }  // namespace
+
+std::string Describe(const google::protobuf::Message& message) {
+  std::vector<const google::protobuf::FieldDescriptor*> fields;
+  message.GetReflection()->ListFields(message, &fields);
+  std::string text;
+  for (const auto* field : fields) {
+    text += (text.empty() ? "" : " ") + DescribeField(message, field);
+  }
+  return text;
+}
 
 absl::Time ToTime(const google::protobuf::Timestamp& timestamp) {
   return absl::FromUnixSeconds(timestamp.seconds()) + absl::Nanoseconds(timestamp.nanos());

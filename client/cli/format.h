@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "google/protobuf/message.h"
 #include "google/protobuf/timestamp.pb.h"
 #include "lockstep/v1/event.pb.h"
 
@@ -20,6 +21,10 @@ std::string FormatAge(const google::protobuf::Timestamp& timestamp, absl::Time n
 std::string FormatBytes(int64_t bytes);
 // "succeeded"
 std::string StateName(v1::JobState state);
+
+// The fields that are set, "batch_size=128 optimizer=adam(learning_rate=0.001)": shorter to read
+// than protobuf's own text, and not to be parsed.
+std::string Describe(const google::protobuf::Message& message);
 
 // Rows below a header, in columns as wide as their widest cell, two spaces apart. Cells that look
 // like numbers are set to the right. Every row has as many cells as the header.

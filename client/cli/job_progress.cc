@@ -21,7 +21,11 @@ JobProgress::JobProgress(const v1::Job& job)
     : total_steps_(job.progress().total_steps()),
       epochs_(job.progress().epochs()),
       created_(ToTime(job.create_time())),
-      last_event_(created_) {}
+      last_event_(created_) {
+  if (!job.has_start_time()) return;
+  started_ = ToTime(job.start_time());
+  if (job.attempt() == 1) attempt_started_ = started_;
+}
 
 bool JobProgress::ended() const {
   return state_ == v1::SUCCEEDED || state_ == v1::FAILED || state_ == v1::CANCELLED;
@@ -53,7 +57,10 @@ void JobProgress::Apply(const v1::Event& event, absl::Time received) {
       const v1::EpochRecord& record = event.epoch();
       step_ = record.step();
       epoch_ = epochs_ > 0 ? std::min(record.epoch() + 1, epochs_) : record.epoch() + 1;
-      epoch_s_ = absl::ToDoubleSeconds(last_event_ - epoch_started_);
+      epoch_s_.reset();
+      if (epoch_started_ != absl::InfiniteFuture()) {
+        epoch_s_ = absl::ToDoubleSeconds(last_event_ - epoch_started_);
+      }
       epoch_started_ = last_event_;
       for (const v1::Metric& metric : record.metrics()) {
         if (metric.name() == "loss") epoch_losses_.push_back(metric.value());
@@ -67,6 +74,7 @@ void JobProgress::Apply(const v1::Event& event, absl::Time received) {
 
 void JobProgress::ApplyState(const v1::Event& event) {
   state_ = event.state().state();
+  if (state_ == v1::QUEUED) attempt_started_ = absl::InfiniteFuture();
   if (state_ != v1::RUNNING) return;
   started_ = std::min(started_, last_event_);
   attempt_started_ = last_event_;
@@ -98,7 +106,7 @@ ProgressLine JobProgress::Line(absl::Time now) const {
   line.fraction = static_cast<double>(step_) / total_steps_;
   line.count = fmt::format("{}/{}", step_, total_steps_);
   const double attempt_s = absl::ToDoubleSeconds(last_event_ - attempt_started_);
-  if (state_ == v1::RUNNING && step_ > 0 && attempt_s > 0) {
+  if (step_ > 0 && attempt_s > 0) {
     // From the attempt's mean pace, so that validation after each epoch is counted in.
     line.remaining_s =
         std::max(0.0, attempt_s / step_ * (total_steps_ - step_) - since_event_s);
@@ -120,11 +128,12 @@ std::string JobProgress::EpochLine(const v1::EpochRecord& record, int columns) c
     metrics += fmt::format(" (val {})", FormatMetric(beside->second));
   }
   const std::string label = EpochLabel(record.epoch());
+  const std::string clock = epoch_s_.has_value() ? FormatClock(*epoch_s_) : "?";
   const double rate = record.timing().samples_per_second();
-  std::string line = fmt::format("{} [{}, {}]{}", label, FormatClock(epoch_s_),
-                                 FormatRate(rate, "sample"), metrics);
+  std::string line =
+      fmt::format("{} [{}, {}]{}", label, clock, FormatRate(rate, "sample"), metrics);
   if (rate > 0 && std::ssize(line) <= columns) return line;
-  return fmt::format("{} [{}]{}", label, FormatClock(epoch_s_), metrics);
+  return fmt::format("{} [{}]{}", label, clock, metrics);
 }
 
 std::string JobProgress::EpochLabel(int64_t epoch) const {

@@ -17,6 +17,7 @@ namespace lockstep {
 // `received` are ours and only ever compared with each other.
 class JobProgress {
  public:
+  // `job` as it was before the first event; its start counts when the log is read from the middle.
   explicit JobProgress(const v1::Job& job);
 
   void Apply(const v1::Event& event, absl::Time received);
@@ -27,8 +28,8 @@ class JobProgress {
   // The live line: bar and time left are the whole job's.
   ProgressLine Line(absl::Time now) const;
 
-  // The line that stays of the epoch whose record was applied last; without the rate where it would
-  // not fit into `columns`:
+  // The line that stays of the epoch whose record was applied last; without the rate where it
+  // would not fit into `columns`:
   //   epoch 3/5 [00:12, 1.62k samples/s]  loss 0.3121 (val 0.3310)  accuracy 0.8876 (val 0.8790)
   std::string EpochLine(const v1::EpochRecord& record, int columns) const;
 
@@ -57,7 +58,7 @@ class JobProgress {
   absl::Time started_ = absl::InfiniteFuture();          // first start
   absl::Time attempt_started_ = absl::InfiniteFuture();  // start of the running attempt
   absl::Time epoch_started_ = absl::InfiniteFuture();
-  double epoch_s_ = 0;  // duration of the last finished epoch
+  std::optional<double> epoch_s_;  // the last finished epoch's, unless its start was not seen
   absl::Time last_event_;
   absl::Time last_received_ = absl::InfiniteFuture();
 };

@@ -30,8 +30,8 @@ std::string PublishedModel(const v1::Job& job) {
   return fmt::format("{}:{}", job.published().name(), job.published().version());
 }
 
-void PrintField(const char* name, const std::string& value) {
-  if (!value.empty()) std::printf("%-12s %s\n", name, value.c_str());
+void PrintField(const std::string& name, const std::string& value) {
+  if (!value.empty()) std::printf("%-12s %s\n", name.c_str(), value.c_str());
 }
 
 void PrintJob(const v1::Job& job) {
@@ -48,14 +48,14 @@ void PrintJob(const v1::Job& job) {
   PrintField("steps", fmt::format("{} ({} an epoch, {} epochs)", Steps(job.progress()),
                                   job.progress().steps_per_epoch(), job.progress().epochs()));
   for (const v1::Metric& metric : job.progress().metrics()) {
-    PrintField(metric.name().c_str(), FormatMetric(metric.value()));
+    PrintField(metric.name(), FormatMetric(metric.value()));
   }
   PrintField("train", spec.data().train().dataset());
   PrintField("validation", spec.data().validation().dataset());
-  PrintField("training", spec.training().ShortDebugString());
-  PrintField("input", spec.model().input().ShortDebugString());
+  PrintField("training", Describe(spec.training()));
+  PrintField("input", Describe(spec.model().input()));
   for (int i = 0; i < spec.model().layers_size(); ++i) {
-    PrintField(fmt::format("layers[{}]", i).c_str(), spec.model().layers(i).ShortDebugString());
+    PrintField(fmt::format("layers[{}]", i), Describe(spec.model().layers(i)));
   }
   PrintField("fingerprint", job.fingerprint());
   PrintField("contract", job.contract());

@@ -11,6 +11,7 @@
 namespace lockstep {
 namespace {
 
+constexpr int kMargin = 3;
 constexpr char kEraseLine[] = "\r\x1b[2K";
 
 }  // namespace
@@ -25,8 +26,8 @@ Terminal::~Terminal() { Clear(); }
 
 LineStyle Terminal::style() const {
   winsize size = {};
-  const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
-  return {.width = known ? size.ws_col - 1 : 79, .unicode = unicode_, .color = color_};
+  const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > kMargin;
+  return {.width = (known ? size.ws_col : 80) - kMargin, .unicode = unicode_, .color = color_};
 }
 
 void Terminal::Draw(const std::string& line) {

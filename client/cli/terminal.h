@@ -20,7 +20,8 @@ class Terminal {
   ~Terminal();
 
   bool interactive() const { return interactive_; }
-  // Follows the window's size; one column less, as writing the last one wraps on some terminals.
+  // Follows the window's size; three columns less, so that the ^C that terminals echo stays on the
+  // live line and goes with it.
   LineStyle style() const;
 
   // Replaces the live line. REQUIRES: interactive().

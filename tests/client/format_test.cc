@@ -1,9 +1,11 @@
 #include "client/cli/format.h"
 
+#include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
 #include "client/cli/json_object.h"
 #include "client/cli/session.h"
+#include "lockstep/v1/training.pb.h"
 
 namespace lockstep {
 namespace {
@@ -38,6 +40,17 @@ TEST(BytesTest, PowersOfAThousand) {
   EXPECT_EQ(FormatBytes(999), "999 B");
   EXPECT_EQ(FormatBytes(47'040'000), "47.0 MB");
   EXPECT_EQ(FormatBytes(999'960), "1.0 MB");
+}
+
+TEST(DescribeTest, IsShort) {
+  v1::TrainingSpec spec;
+  ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
+      "batch_size: 128 optimizer { adam { learning_rate: 0.001 } } shuffle: false "
+      "loss { mean_squared_error {} } metrics: 'a' metrics: 'b'",
+      &spec));
+  EXPECT_EQ(Describe(spec),
+            "batch_size=128 optimizer=adam(learning_rate=0.001) loss=mean_squared_error "
+            "metrics=[a, b] shuffle=false");
 }
 
 TEST(ModelNameTest, VersionIsOptionalAndPositive) {

@@ -131,10 +131,23 @@ TEST_F(JobProgressTest, TerminalStatesEndIt) {
 
 TEST_F(JobProgressTest, WatchThatBeginsInTheMiddleCopes) {
   Apply(30, "step { step: 300 epoch: 3 timing { samples_per_second: 100 } }");
-  const ProgressLine line = LineAt(31);
-  EXPECT_EQ(line.label, "epoch 3/4");
-  EXPECT_FALSE(line.remaining_s.has_value());
-  EXPECT_GE(line.elapsed_s, 0);
+  EXPECT_EQ(LineAt(31).label, "epoch 3/4");
+  EXPECT_FALSE(LineAt(31).remaining_s.has_value());
+  EXPECT_GE(LineAt(31).elapsed_s, 0);
+  Apply(31, "epoch { epoch: 3 step: 300 metrics { name: 'loss' value: 0.5 } }");
+  v1::EpochRecord record;
+  record.set_epoch(3);
+  EXPECT_EQ(progress_.EpochLine(record, 80), "epoch 3/4 [?]");
+}
+
+TEST_F(JobProgressTest, WatchThatBeginsInTheMiddleTakesTheStartFromTheJob) {
+  v1::Job job = Job();
+  job.mutable_start_time()->set_seconds(kServerStart);
+  job.set_attempt(1);
+  progress_ = JobProgress(job);
+  Apply(30, "step { step: 300 epoch: 3 timing { samples_per_second: 100 } }");
+  EXPECT_DOUBLE_EQ(LineAt(31).elapsed_s, 31);
+  EXPECT_DOUBLE_EQ(*LineAt(31).remaining_s, 9);
 }
 
 }  // namespace
