@@ -40,6 +40,15 @@ Evaluation::Evaluation(const Network& network, const DataFeed& data, const Loss&
   }
 }
 
+int64_t Evaluation::MemoryBytes(const Network& network, const Loss& loss, int64_t samples,
+                                int threads) {
+  const int64_t floats =
+      kPart * (network.input().size() + (loss.has_classes() ? 1 : 2) * network.output().size() + 1);
+  return threads * (InferencePass(network, loss.has_classes()).MemoryBytes(kPart) +
+                    floats * static_cast<int64_t>(sizeof(float))) +
+         samples * 2 * static_cast<int64_t>(sizeof(float));
+}
+
 Evaluation::Result Evaluation::Run(const kernels::KernelTable& kernels, ThreadPool& pool,
                                    const float* parameters, const float* buffers) {
   const int64_t columns = network_.output().size();

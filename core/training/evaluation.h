@@ -24,6 +24,10 @@ class Evaluation {
   Evaluation(const Network& network, const DataFeed& data, const Loss& loss,
              const ThreadPool& pool);
 
+  // What the constructor allocates for so many samples and threads.
+  static int64_t MemoryBytes(const Network& network, const Loss& loss, int64_t samples,
+                             int threads);
+
   Result Run(const kernels::KernelTable& kernels, ThreadPool& pool, const float* parameters,
              const float* buffers);
 

@@ -10,6 +10,7 @@
 #include "core/network/network.h"
 #include "core/network/training_pass.h"
 #include "core/parallel/shards.h"
+#include "core/training/evaluation.h"
 #include "core/training/optimizer.h"
 
 namespace lockstep {
@@ -179,13 +180,19 @@ double RoughBytes(const Network& network, int64_t batch_size) {
   return 4.0 * values * static_cast<double>(batch_size);
 }
 
-int64_t EstimateMemory(const v1::JobSpec& spec, const Network& network) {
+// `validation_samples` is 0 without validation.
+int64_t EstimateMemory(const v1::JobSpec& spec, const Network& network,
+                       int64_t validation_samples) {
   const v1::TrainingSpec& training = spec.training();
   const int threads = spec.resources().threads() > 0 ? spec.resources().threads() : kEstimateThreads;
   const Capacity capacity = {training.batch_size(), training.shards(), threads};
+  const int64_t validation =
+      validation_samples == 0 ? 0
+                              : Evaluation::MemoryBytes(network, Loss(training.loss()),
+                                                        validation_samples, threads);
   const int64_t vectors = 1 + Optimizer::SlotCount(training.optimizer());
   // Beside the pass: parameters with the optimizer's vectors, buffers, and a copy being serialised.
-  return TrainingPass::MemoryBytes(network, capacity, 1) +
+  return TrainingPass::MemoryBytes(network, capacity, 1) + validation +
          static_cast<int64_t>(sizeof(float)) *
              ((vectors + 1) * network.parameters_size() + 2 * network.buffers_size());
 }
@@ -253,7 +260,9 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
 
   const double rough = RoughBytes(*network, training.batch_size());
   if (rough <= static_cast<double>(max_memory_bytes)) {
-    plan.memory_bytes = EstimateMemory(plan.spec, *network);
+    const int64_t validation_samples =
+        validation == nullptr ? 0 : FindTensor(*validation, data.validation().x())->shape(0);
+    plan.memory_bytes = EstimateMemory(plan.spec, *network, validation_samples);
   }
   if (rough > static_cast<double>(max_memory_bytes) || plan.memory_bytes > max_memory_bytes) {
     const double estimate = std::max(rough, static_cast<double>(plan.memory_bytes));
