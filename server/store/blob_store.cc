@@ -44,6 +44,7 @@ absl::Status CheckBlob(const v1::Blob& blob) {
 absl::StatusOr<std::unique_ptr<BlobStore>> BlobStore::Open(const std::string& directory) {
   auto store = std::unique_ptr<BlobStore>(new BlobStore(directory));
   if (absl::Status s = CreateDirectory(store->PartialDirectory()); !s.ok()) return s;
+  store->DropExpiredUploads();
   return store;
 }
 
@@ -74,7 +75,8 @@ absl::StatusOr<std::unique_ptr<BlobStore::Writer>> BlobStore::Write(const v1::Bl
   }
   // From here on its destructor gives the claim back.
   std::unique_ptr<Writer> writer(new Writer(this, blob));
-  if (fs::exists(CompletePath(blob.sha256()))) {
+  std::error_code error;
+  if (fs::exists(CompletePath(blob.sha256()), error)) {
     return absl::AlreadyExistsError(absl::StrCat("blob ", blob.sha256(), " is complete"));
   }
   if (absl::Status s = writer->Resume(); !s.ok()) return s;
@@ -105,16 +107,17 @@ absl::Status BlobStore::Delete(const std::string& sha256) {
   return RemoveFile(CompletePath(sha256));
 }
 
-// There is no timer: what is left over costs disk only, and is dropped when somebody needs disk.
+// There is no timer: what is left over costs disk only, and goes when the next upload needs some.
 void BlobStore::DropExpiredUploads() {
   const auto oldest = fs::file_time_type::clock::now() - kKeepUploads;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(PartialDirectory(), error)) {
+  fs::directory_iterator entry(PartialDirectory(), error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
     std::error_code gone;  // another thread may be dropping the same file
-    const auto written = entry.last_write_time(gone);
-    const std::string sha256 = entry.path().filename();
+    const auto written = entry->last_write_time(gone);
+    const std::string sha256 = entry->path().filename();
     if (gone || written >= oldest || !Claim(sha256)) continue;
-    fs::remove(entry.path(), gone);
+    fs::remove(entry->path(), gone);
     Release(sha256);
   }
 }

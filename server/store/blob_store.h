@@ -65,12 +65,12 @@ class BlobStore {
     const int64_t size_bytes_;
   };
 
-  // Creates the directories if need be.
+  // Creates the directories if need be, and drops uploads that nobody came back for.
   static absl::StatusOr<std::unique_ptr<BlobStore>> Open(const std::string& directory);
 
   absl::StatusOr<v1::StatBlobResponse> Stat(const v1::Blob& blob) const;
   // Resumes what an earlier upload left. ABORTED while another one writes the same blob,
-  // ALREADY_EXISTS when it is complete. Also drops uploads that nobody came back for.
+  // ALREADY_EXISTS when it is complete. Also drops uploads that have expired.
   absl::StatusOr<std::unique_ptr<Writer>> Write(const v1::Blob& blob);
   // NOT_FOUND names the digest.
   absl::StatusOr<std::unique_ptr<Reader>> Read(const std::string& sha256) const;

@@ -5,6 +5,7 @@
 
 #include <cerrno>
 #include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,7 +14,9 @@ namespace lockstep {
 
 absl::StatusOr<DataDirectory> DataDirectory::Open(const std::string& path) {
   if (absl::Status created = CreateDirectory(path); !created.ok()) return created;
-  const std::string absolute = std::filesystem::canonical(path);
+  std::error_code error;
+  const std::string absolute = std::filesystem::canonical(path, error);
+  if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot find ", path));
   absl::StatusOr<File> lock = File::Open(absolute + "/lock", O_RDWR | O_CREAT);
   if (!lock.ok()) return lock.status();
   if (flock(lock->fd(), LOCK_EX | LOCK_NB) != 0) {

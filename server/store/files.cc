@@ -106,7 +106,7 @@ absl::Status SyncDirectory(const std::string& path) {
 
 absl::Status RenameDurably(const std::string& from, const std::string& to) {
   if (rename(from.c_str(), to.c_str()) != 0) return LastError("rename to", to);
-  return SyncDirectory(std::filesystem::absolute(to).parent_path());
+  return SyncDirectory(std::filesystem::path(to).parent_path());
 }
 
 absl::Status WriteFileAtomically(const std::string& path, std::string_view contents, mode_t mode) {

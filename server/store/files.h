@@ -46,9 +46,9 @@ class File {
 
 absl::Status CreateDirectory(const std::string& path);  // and its parents; fine if it is there
 absl::Status SyncDirectory(const std::string& path);
-// Durable when it returns: the directory is synced too. Both paths are in one directory.
+// Durable when it returns: the directory is synced too. Absolute paths in one directory.
 absl::Status RenameDurably(const std::string& from, const std::string& to);
-// Readers see the old contents or the new, never a part.
+// Readers see the old contents or the new, never a part. An absolute path.
 absl::Status WriteFileAtomically(const std::string& path, std::string_view contents, mode_t mode);
 // OK when there is no such file.
 absl::Status RemoveFile(const std::string& path);

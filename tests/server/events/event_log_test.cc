@@ -110,10 +110,9 @@ TEST_F(EventLogTest, CutsATornTailWhereverItIsTorn) {
   ASSERT_TRUE(Append(TextEvent("first")).ok());
   ASSERT_TRUE(Append(TextEvent("second")).ok());
   const auto whole = std::filesystem::file_size(path_);
-  ASSERT_TRUE(Append(TextEvent("torn")).ok());
-  const auto end = std::filesystem::file_size(path_);
-  for (auto size = whole + 1; size < end; ++size) {
+  for (auto size = whole + 1;; ++size) {
     ASSERT_TRUE(Append(TextEvent("torn")).ok());
+    if (size >= std::filesystem::file_size(path_)) break;  // records differ a little in length
     std::filesystem::resize_file(path_, size);
     Reopen();
     ASSERT_EQ(log_->last_sequence(), 2) << "torn at byte " << size;
