@@ -1,0 +1,310 @@
+// What PlanJob refuses before anything is stored or allocated, what it fills in, and which jobs have
+// the same result.
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <limits>
+#include <string>
+
+#include "core/training/job_plan.h"
+#include "tests/core/training/small_job.h"
+
+namespace lockstep {
+namespace {
+
+constexpr int64_t kMemory = int64_t{1} << 30;
+
+struct Request {
+  v1::JobSpec spec = MlpJob();
+  v1::Dataset train = MakeVectors(100, 20, 1).Describe("small");
+  v1::Dataset validation = MakeVectors(30, 20, 2).Describe("held-out");
+  int64_t memory = kMemory;
+
+  absl::StatusOr<JobPlan> Plan() const { return PlanJob(spec, train, &validation, memory); }
+};
+
+struct Refusal {
+  std::function<void(Request&)> change;
+  std::string message;  // a part of it
+};
+
+void ExpectRefused(std::initializer_list<Refusal> refusals,
+                   absl::StatusCode code = absl::StatusCode::kInvalidArgument) {
+  for (const Refusal& refusal : refusals) {
+    Request request;
+    refusal.change(request);
+    const auto plan = request.Plan();
+    ASSERT_FALSE(plan.ok()) << "accepted, instead of: " << refusal.message;
+    EXPECT_EQ(plan.status().code(), code) << plan.status();
+    EXPECT_NE(plan.status().message().find(refusal.message), std::string::npos)
+        << "expected: " << refusal.message << "\n     got: " << plan.status().message();
+  }
+}
+
+v1::TrainingSpec& Training(Request& r) { return *r.spec.mutable_training(); }
+
+TEST(PlanJobTest, AcceptsWhatTheRefusalsChange) {
+  const auto plan = Request().Plan();
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->steps_per_epoch, 5);
+  EXPECT_EQ(plan->total_steps, 10);
+  EXPECT_GT(plan->memory_bytes, 0);
+  EXPECT_EQ(plan->fingerprint.size(), 64u);
+}
+
+TEST(PlanJobTest, RefusesNumbersOutOfRange) {
+  ExpectRefused({
+      {[](Request& r) { Training(r).set_batch_size(101); },
+       "training.batch_size: 101 is more than the 100 samples of data set \"small\""},
+      {[](Request& r) { Training(r).set_batch_size(0); },
+       "training.batch_size: must be within [1, 100], got 0"},
+      {[](Request& r) { Training(r).set_batch_size(-4); },
+       "training.batch_size: must be within [1, 100], got -4"},
+      {[](Request& r) { Training(r).set_epochs(0); }, "training.epochs: must be within [1, "},
+      {[](Request& r) { Training(r).set_epochs(-1); }, "got -1"},
+      {[](Request& r) { Training(r).set_epochs(std::numeric_limits<int64_t>::max()); },
+       "training.epochs: must be within"},
+      {[](Request& r) { Training(r).set_epochs(int64_t{1} << 30); },
+       "training.epochs: 1073741824 epochs of 5 steps are more than"},
+      {[](Request& r) { Training(r).set_max_steps(-1); }, "training.max_steps: must be within [0, "},
+      {[](Request& r) { Training(r).set_shards(257); },
+       "training.shards: must be within [0, 256], got 257"},
+      {[](Request& r) { Training(r).set_shards(-1); }, "training.shards: must be within [0, 256]"},
+      {[](Request& r) { Training(r).set_log_every(-1); }, "training.log_every: must be within [0, "},
+      {[](Request& r) { r.spec.mutable_resources()->set_threads(-1); },
+       "resources.threads: must be within [0, 1024], got -1"},
+      {[](Request& r) { r.spec.mutable_resources()->set_threads(1025); }, "got 1025"},
+  });
+}
+
+TEST(PlanJobTest, RefusesLossesAndMetricsThatDoNotFit) {
+  ExpectRefused({
+      {[](Request& r) { Training(r).clear_loss(); },
+       "training.loss: is required: sparse_categorical_crossentropy or mean_squared_error"},
+      {[](Request& r) { Training(r).add_metrics("f1"); },
+       "training.metrics: \"f1\" is unknown; there is accuracy"},
+      {[](Request& r) { Training(r).mutable_loss()->mutable_mean_squared_error(); },
+       "training.metrics: accuracy needs the loss sparse_categorical_crossentropy"},
+      {[](Request& r) {
+         auto* loss = Training(r).mutable_loss()->mutable_sparse_categorical_crossentropy();
+         loss->set_from_logits(true);
+       },
+       "from_logits: must be false, because the last layer \"dense_1\" ends in a softmax"},
+      {[](Request& r) { r.spec.mutable_model()->mutable_layers(2)->mutable_dense()->clear_activation(); },
+       "from_logits: must be true, or the last layer end in a softmax; \"dense_1\" does not"},
+      {[](Request& r) { r.spec.mutable_model()->mutable_layers(2)->mutable_dense()->set_units(1); },
+       "needs an output [N, classes] with at least 2 classes, but layer \"dense_1\" gives [N, 1]"},
+      {[](Request& r) { r.spec.mutable_model()->mutable_layers(2)->mutable_dense()->set_units(0); },
+       "model.layers[2].dense.units: must be >= 1, got 0"},
+  });
+}
+
+TEST(PlanJobTest, RefusesOptimizersThatCannotStep) {
+  const auto adam = [](Request& r) {
+    return Training(r).mutable_optimizer()->mutable_adam();
+  };
+  const auto sgd = [](Request& r) { return Training(r).mutable_optimizer()->mutable_sgd(); };
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  ExpectRefused({
+      {[&](Request& r) { adam(r)->set_learning_rate(0); },
+       "training.optimizer.adam.learning_rate: must be > 0 and finite, got 0"},
+      {[&](Request& r) { adam(r)->set_learning_rate(kNan); }, "must be > 0 and finite, got nan"},
+      {[&](Request& r) { adam(r)->set_beta_1(1); },
+       "training.optimizer.adam.beta_1: must be within [0, 1), got 1"},
+      {[&](Request& r) { adam(r)->set_beta_2(-0.5); },
+       "training.optimizer.adam.beta_2: must be within [0, 1), got -0.5"},
+      {[&](Request& r) { adam(r)->set_epsilon(0); },
+       "training.optimizer.adam.epsilon: must be > 0 and finite, got 0"},
+      {[&](Request& r) { sgd(r)->set_learning_rate(-0.1); },
+       "training.optimizer.sgd.learning_rate: must be > 0 and finite, got -0.1"},
+      {[&](Request& r) { sgd(r)->set_learning_rate(kInfinity); }, "and finite, got inf"},
+      {[&](Request& r) { sgd(r)->set_momentum(1.5); },
+       "training.optimizer.sgd.momentum: must be within [0, 1], got 1.5"},
+      {[&](Request& r) { sgd(r)->set_momentum(kNan); }, "must be within [0, 1], got nan"},
+  });
+}
+
+TEST(PlanJobTest, RefusesDataThatDoesNotFit) {
+  const auto x = [](v1::Dataset& d) { return d.mutable_tensors(0); };
+  const auto y = [](v1::Dataset& d) { return d.mutable_tensors(1); };
+  const auto regression = [](Request& r) {
+    Training(r).clear_metrics();
+    Training(r).mutable_loss()->mutable_mean_squared_error();
+  };
+  ExpectRefused({
+      {[](Request& r) { r.spec.mutable_data()->mutable_train()->set_y("labels"); },
+       "data.train.y: data set \"small\" has no tensor \"labels\"; it has x, y"},
+      {[](Request& r) { r.spec.mutable_data()->mutable_validation()->set_x("images"); },
+       "data.validation.x: data set \"held-out\" has no tensor \"images\"; it has x, y"},
+      {[&](Request& r) { y(r.train)->set_shape(0, 99); },
+       "data.train: \"x\" has 100 samples, but \"y\" has 99"},
+      {[&](Request& r) { x(r.train)->set_shape(0, 0); }, "data.train.x: \"x\" has no samples"},
+      {[&](Request& r) { x(r.train)->clear_shape(); }, "data.train.x: \"x\" has no samples"},
+      {[&](Request& r) { x(r.train)->set_shape(0, int64_t{1} << 31); },
+       "data.train.x: \"x\" has 2147483648 samples; at most 2147483647"},
+      {[&](Request& r) { x(r.train)->set_shape(1, 21); },
+       "data.train.x: samples of \"x\" have shape [21], but model.input.shape is [20]"},
+      {[&](Request& r) { x(r.validation)->add_shape(3); },
+       "data.validation.x: samples of \"x\" have shape [20, 3], but model.input.shape is [20]"},
+      // Products beyond 64 bits are no match for anything.
+      {[&](Request& r) {
+         x(r.train)->set_shape(1, int64_t{1} << 62);
+         x(r.train)->add_shape(int64_t{1} << 62);
+       },
+       "but model.input.shape is [20]"},
+      {[&](Request& r) { y(r.train)->set_dtype("float32"); },
+       "data.train.y: labels must be integers, but \"y\" is float32"},
+      {[&](Request& r) { y(r.train)->add_shape(3); },
+       "data.train.y: must hold one label a sample, but samples of \"y\" have shape [3]"},
+      {[&](Request& r) {
+         regression(r);
+         y(r.train)->add_shape(4);
+       },
+       "data.train.y: samples of \"y\" have shape [4], but the model's output is [3]"},
+  });
+}
+
+TEST(PlanJobTest, TakesDataWhoseShapeDiffersInOnesOnly) {
+  Request request;
+  request.spec = CnnJob();
+  for (const auto& shape : {std::vector<int64_t>{100, 8, 8}, {100, 8, 8, 1}, {100, 1, 8, 8}}) {
+    request.train = MakeImages(100, 1).Describe("small");
+    request.train.mutable_tensors(0)->mutable_shape()->Assign(shape.begin(), shape.end());
+    request.validation = request.train;
+    EXPECT_TRUE(request.Plan().ok()) << request.Plan().status();
+  }
+  // A flat input takes images of its size.
+  Request flat;
+  flat.spec.mutable_model()->mutable_input()->set_shape(0, 64);
+  flat.train = flat.validation = MakeImages(100, 1).Describe("small");
+  EXPECT_TRUE(flat.Plan().ok()) << flat.Plan().status();
+}
+
+TEST(PlanJobTest, RefusesWhatNeedsMoreMemoryThanAllowed) {
+  Request small;
+  small.memory = small.Plan()->memory_bytes;
+  EXPECT_TRUE(small.Plan().ok()) << "the limit itself is allowed";
+
+  const auto hidden = [](Request& r, int64_t units) {
+    r.spec.mutable_model()->mutable_layers(0)->mutable_dense()->set_units(units);
+  };
+  ExpectRefused(
+      {
+          {[](Request& r) { r.memory = r.Plan()->memory_bytes - 1; }, "training needs about "},
+          {[&](Request& r) {
+             hidden(r, 100000);
+             r.memory = 1000000;
+           },
+           " MB, more than the 1 MB allowed here; a smaller training.batch_size or model needs less"},
+          {[&](Request& r) { hidden(r, 10000000); }, " MB, more than the 1073 MB allowed here"},
+          // 2^31 - 1 samples of 2^31 values: their bytes do not fit 64 bits.
+          {[](Request& r) {
+             constexpr int64_t kSamples = std::numeric_limits<int32_t>::max();
+             constexpr int64_t kValues = int64_t{1} << 31;
+             r.spec.mutable_model()->mutable_input()->set_shape(0, kValues);
+             r.spec.mutable_model()->mutable_layers()->DeleteSubrange(0, 2);
+             r.spec.mutable_model()->mutable_layers(0)->Clear();
+             r.spec.mutable_model()->mutable_layers(0)->mutable_activation()->set_activation(
+                 "softmax");
+             for (v1::Dataset* dataset : {&r.train, &r.validation}) {
+               dataset->mutable_tensors(0)->set_shape(0, kSamples);
+               dataset->mutable_tensors(0)->set_shape(1, kValues);
+               dataset->mutable_tensors(1)->set_shape(0, kSamples);
+             }
+             Training(r).set_batch_size(kSamples);
+             Training(r).set_epochs(1);
+           },
+           "training needs about 9000000000000 MB, more than the 1073 MB allowed here"},
+      },
+      absl::StatusCode::kResourceExhausted);
+}
+
+// Validation takes memory too: a small batch must not hide it.
+TEST(PlanJobTest, CountsTheMemoryOfValidation) {
+  Request request;
+  Training(request).set_batch_size(1);
+  request.spec.mutable_model()->mutable_layers(0)->mutable_dense()->set_units(100000);
+  const auto with = request.Plan();
+  const auto without = PlanJob(request.spec, request.train, nullptr, kMemory);
+  ASSERT_TRUE(with.ok() && without.ok());
+  // At least one thread's activations of the widest layer, 32 samples at a time.
+  EXPECT_GE(with->memory_bytes - without->memory_bytes, 32 * 100000 * 4);
+}
+
+TEST(PlanJobTest, FillsInDefaults) {
+  const JobPlan plan = *Request().Plan();
+  const v1::TrainingSpec& training = plan.spec.training();
+  EXPECT_EQ(training.shards(), 1);
+  EXPECT_TRUE(training.shuffle());
+  EXPECT_EQ(training.log_every(), 50);
+  EXPECT_EQ(training.optimizer().adam().learning_rate(), 0.001);
+  EXPECT_EQ(training.optimizer().adam().beta_1(), 0.9);
+  EXPECT_EQ(training.optimizer().adam().beta_2(), 0.999);
+  EXPECT_EQ(training.optimizer().adam().epsilon(), 1e-7);
+  EXPECT_EQ(plan.spec.data().train().x(), "x");
+  EXPECT_EQ(plan.spec.data().validation().y(), "y");
+  EXPECT_EQ(plan.spec.model().layers(2).name(), "dense_1");
+
+  Request again;
+  again.spec = plan.spec;
+  EXPECT_EQ(again.Plan()->spec.DebugString(), plan.spec.DebugString());
+  EXPECT_EQ(again.Plan()->fingerprint, plan.fingerprint);
+
+  Request large;
+  Training(large).set_batch_size(100);
+  Training(large).mutable_optimizer()->mutable_sgd();
+  Training(large).set_shuffle(false);
+  Training(large).set_max_steps(1);
+  EXPECT_EQ(large.Plan()->spec.training().shards(), 2);
+  EXPECT_EQ(large.Plan()->spec.training().optimizer().sgd().learning_rate(), 0.01);
+  EXPECT_FALSE(large.Plan()->spec.training().shuffle());
+  EXPECT_EQ(large.Plan()->total_steps, 1);
+}
+
+// "Jobs with the same fingerprint have the same result."
+TEST(FingerprintTest, DependsOnWhatTheResultDependsOn) {
+  const std::string fingerprint = Request().Plan()->fingerprint;
+  const std::function<void(Request&)> same[] = {
+      [](Request& r) { r.spec.mutable_resources()->set_threads(3); },
+      [](Request& r) { r.spec.set_publish_as("digits"); },
+      [](Request& r) {
+        r.spec.mutable_data()->mutable_train()->set_dataset("renamed");
+        r.train.set_name("renamed");
+      },
+      [](Request& r) { r.spec.mutable_data()->mutable_train()->set_x("x"); },
+      [](Request& r) { Training(r).set_shards(1); },
+      [](Request& r) { r.spec.mutable_model()->mutable_layers(1)->set_name("batch_normalization"); },
+      [](Request& r) { r.memory /= 2; },
+  };
+  for (size_t i = 0; i < std::size(same); ++i) {
+    Request request;
+    same[i](request);
+    EXPECT_EQ(request.Plan()->fingerprint, fingerprint) << "change " << i;
+  }
+  const std::function<void(Request&)> other[] = {
+      [](Request& r) { Training(r).set_seed(2); },
+      [](Request& r) { Training(r).set_shards(2); },
+      [](Request& r) { Training(r).set_batch_size(25); },
+      [](Request& r) { Training(r).set_epochs(3); },
+      [](Request& r) { Training(r).set_shuffle(false); },
+      [](Request& r) { Training(r).mutable_optimizer()->mutable_adam()->set_epsilon(1e-8); },
+      [](Request& r) { r.train.mutable_tensors(0)->mutable_blob()->set_sha256("0"); },
+      [](Request& r) { r.validation.mutable_tensors(1)->mutable_blob()->set_sha256("0"); },
+      [](Request& r) {
+        r.spec.mutable_model()->mutable_layers(0)->mutable_dense()->set_units(17);
+      },
+      [](Request& r) {
+        r.spec.mutable_model()->mutable_layers(1)->mutable_batch_normalization()->set_epsilon(1e-5);
+      },
+  };
+  for (size_t i = 0; i < std::size(other); ++i) {
+    Request request;
+    other[i](request);
+    EXPECT_NE(request.Plan()->fingerprint, fingerprint) << "change " << i;
+  }
+}
+
+}  // namespace
+}  // namespace lockstep
