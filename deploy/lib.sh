@@ -45,7 +45,7 @@ step() {
     printf '\r\033[K'
   fi
   if ((status != 0)); then
-    tail -n 25 "$log" >&2
+    tail -n 25 "$log" | cut -c 1-300 >&2
     printf '%s: failed after %d s (exit code %d). Everything it said: %s\n' \
       "$text" $((SECONDS - started)) "$status" "$log" >&2
     return "$status"
