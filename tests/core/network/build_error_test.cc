@@ -95,13 +95,15 @@ TEST(BuildErrorTest, Dense) {
                    "model.layers[1].dense.activation: must be one of linear, relu, sigmoid, tanh, "
                    "softmax; got \"gelu\""},
            Refusal{after_dense(""), "model.layers[1].dense.units: must be >= 1, got 0"},
-           Refusal{after_dense(R"("units":-5)"), "model.layers[1].dense.units: must be >= 1, got -5"},
+           Refusal{after_dense(R"("units":-5)"),
+                   "model.layers[1].dense.units: must be >= 1, got -5"},
            Refusal{after_dense(R"("units":"9223372036854775807")"),
                    "model.layers[1].dense.units: kernel [3, 9223372036854775807] is too large"},
            Refusal{after_dense(R"("units":2,"kernelInitializer":{"constant":{"value":"NaN"}})"),
                    "model.layers[1].dense.kernel_initializer.constant.value: must be finite"},
            Refusal{after_dense(
-                       R"("units":2,"biasInitializer":{"randomUniform":{"minval":1,"maxval":0.5}})"),
+                       R"("units":2,"biasInitializer":{"randomUniform":{"minval":1,)"
+                       R"("maxval":0.5}})"),
                    "model.layers[1].dense.bias_initializer.random_uniform: needs finite minval <= "
                    "maxval, got 1 and 0.5"},
            // Above the default of the other end.
@@ -174,13 +176,15 @@ TEST(BuildErrorTest, OtherLayers) {
                    "model.layers[0].dropout.rate: must be within [0, 1), got 1"},
            Refusal{Flat(R"({"dropout":{"rate":-0.1}})"), "must be within [0, 1), got -0.1"},
            Refusal{Flat(R"({"dropout":{"rate":"NaN"}})"), "must be within [0, 1), got nan"},
-           Refusal{Flat(R"({"activation":{}})"), "model.layers[0].activation.activation: is required"},
+           Refusal{Flat(R"({"activation":{}})"),
+                   "model.layers[0].activation.activation: is required"},
            Refusal{Flat(R"({"activation":{"activation":"swish"}})"),
                    "model.layers[0].activation.activation: must be one of linear"},
            Refusal{Flat(R"({"maxPooling2d":{}})"),
                    "model.layers[0].max_pooling2d: needs input [N, H, W, channels]"},
            Refusal{Image(R"({"maxPooling2d":{"poolSize":[2,9]}})"),
-                   "model.layers[0].max_pooling2d.pool_size: [2, 9] does not fit the input [8, 8, 2]"},
+                   "model.layers[0].max_pooling2d.pool_size: [2, 9] does not fit the input "
+                   "[8, 8, 2]"},
            Refusal{Image(R"({"maxPooling2d":{"strides":[-1]}})"),
                    "model.layers[0].max_pooling2d.strides: must be >= 1, got -1"},
        }) {

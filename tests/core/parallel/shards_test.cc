@@ -50,7 +50,7 @@ TEST(DefaultShardsTest, FollowsTheBatchSize) {
   }
 }
 
-// Contract rule 5 word for word: the node over the leaves [begin, begin + width), width a power of 2.
+// Contract rule 5 word for word: the node over leaves [begin, begin + width), width a power of 2.
 std::string Node(int begin, int width, int leaves) {
   if (begin >= leaves) return "";
   if (width == 1) return std::to_string(begin);

@@ -1,5 +1,5 @@
-// What PlanJob refuses before anything is stored or allocated, what it fills in, and which jobs have
-// the same result.
+// What PlanJob refuses before anything is stored or allocated, what it fills in, and which jobs
+// have the same result.
 
 #include <gtest/gtest.h>
 
@@ -43,6 +43,7 @@ void ExpectRefused(std::initializer_list<Refusal> refusals,
 }
 
 v1::TrainingSpec& Training(Request& r) { return *r.spec.mutable_training(); }
+v1::Layer* Layer(Request& r, int i) { return r.spec.mutable_model()->mutable_layers(i); }
 
 TEST(PlanJobTest, AcceptsWhatTheRefusalsChange) {
   const auto plan = Request().Plan();
@@ -67,11 +68,13 @@ TEST(PlanJobTest, RefusesNumbersOutOfRange) {
        "training.epochs: must be within"},
       {[](Request& r) { Training(r).set_epochs(int64_t{1} << 30); },
        "training.epochs: 1073741824 epochs of 5 steps are more than"},
-      {[](Request& r) { Training(r).set_max_steps(-1); }, "training.max_steps: must be within [0, "},
+      {[](Request& r) { Training(r).set_max_steps(-1); },
+       "training.max_steps: must be within [0, "},
       {[](Request& r) { Training(r).set_shards(257); },
        "training.shards: must be within [0, 256], got 257"},
       {[](Request& r) { Training(r).set_shards(-1); }, "training.shards: must be within [0, 256]"},
-      {[](Request& r) { Training(r).set_log_every(-1); }, "training.log_every: must be within [0, "},
+      {[](Request& r) { Training(r).set_log_every(-1); },
+       "training.log_every: must be within [0, "},
       {[](Request& r) { r.spec.mutable_resources()->set_threads(-1); },
        "resources.threads: must be within [0, 1024], got -1"},
       {[](Request& r) { r.spec.mutable_resources()->set_threads(1025); }, "got 1025"},
@@ -91,11 +94,11 @@ TEST(PlanJobTest, RefusesLossesAndMetricsThatDoNotFit) {
          loss->set_from_logits(true);
        },
        "from_logits: must be false, because the last layer \"dense_1\" ends in a softmax"},
-      {[](Request& r) { r.spec.mutable_model()->mutable_layers(2)->mutable_dense()->clear_activation(); },
+      {[](Request& r) { Layer(r, 2)->mutable_dense()->clear_activation(); },
        "from_logits: must be true, or the last layer end in a softmax; \"dense_1\" does not"},
-      {[](Request& r) { r.spec.mutable_model()->mutable_layers(2)->mutable_dense()->set_units(1); },
+      {[](Request& r) { Layer(r, 2)->mutable_dense()->set_units(1); },
        "needs an output [N, classes] with at least 2 classes, but layer \"dense_1\" gives [N, 1]"},
-      {[](Request& r) { r.spec.mutable_model()->mutable_layers(2)->mutable_dense()->set_units(0); },
+      {[](Request& r) { Layer(r, 2)->mutable_dense()->set_units(0); },
        "model.layers[2].dense.units: must be >= 1, got 0"},
   });
 }
@@ -188,7 +191,7 @@ TEST(PlanJobTest, RefusesWhatNeedsMoreMemoryThanAllowed) {
   EXPECT_TRUE(small.Plan().ok()) << "the limit itself is allowed";
 
   const auto hidden = [](Request& r, int64_t units) {
-    r.spec.mutable_model()->mutable_layers(0)->mutable_dense()->set_units(units);
+    Layer(r, 0)->mutable_dense()->set_units(units);
   };
   ExpectRefused(
       {
@@ -197,7 +200,8 @@ TEST(PlanJobTest, RefusesWhatNeedsMoreMemoryThanAllowed) {
              hidden(r, 100000);
              r.memory = 1000000;
            },
-           " MB, more than the 1 MB allowed here; a smaller training.batch_size or model needs less"},
+           " MB, more than the 1 MB allowed here; a smaller training.batch_size or model needs "
+           "less"},
           {[&](Request& r) { hidden(r, 10000000); }, " MB, more than the 1073 MB allowed here"},
           // 2^31 - 1 samples of 2^31 values: their bytes do not fit 64 bits.
           {[](Request& r) {
@@ -205,9 +209,8 @@ TEST(PlanJobTest, RefusesWhatNeedsMoreMemoryThanAllowed) {
              constexpr int64_t kValues = int64_t{1} << 31;
              r.spec.mutable_model()->mutable_input()->set_shape(0, kValues);
              r.spec.mutable_model()->mutable_layers()->DeleteSubrange(0, 2);
-             r.spec.mutable_model()->mutable_layers(0)->Clear();
-             r.spec.mutable_model()->mutable_layers(0)->mutable_activation()->set_activation(
-                 "softmax");
+             Layer(r, 0)->Clear();
+             Layer(r, 0)->mutable_activation()->set_activation("softmax");
              for (v1::Dataset* dataset : {&r.train, &r.validation}) {
                dataset->mutable_tensors(0)->set_shape(0, kSamples);
                dataset->mutable_tensors(0)->set_shape(1, kValues);
@@ -275,7 +278,7 @@ TEST(FingerprintTest, DependsOnWhatTheResultDependsOn) {
       },
       [](Request& r) { r.spec.mutable_data()->mutable_train()->set_x("x"); },
       [](Request& r) { Training(r).set_shards(1); },
-      [](Request& r) { r.spec.mutable_model()->mutable_layers(1)->set_name("batch_normalization"); },
+      [](Request& r) { Layer(r, 1)->set_name("batch_normalization"); },
       [](Request& r) { r.memory /= 2; },
   };
   for (size_t i = 0; i < std::size(same); ++i) {
@@ -292,12 +295,8 @@ TEST(FingerprintTest, DependsOnWhatTheResultDependsOn) {
       [](Request& r) { Training(r).mutable_optimizer()->mutable_adam()->set_epsilon(1e-8); },
       [](Request& r) { r.train.mutable_tensors(0)->mutable_blob()->set_sha256("0"); },
       [](Request& r) { r.validation.mutable_tensors(1)->mutable_blob()->set_sha256("0"); },
-      [](Request& r) {
-        r.spec.mutable_model()->mutable_layers(0)->mutable_dense()->set_units(17);
-      },
-      [](Request& r) {
-        r.spec.mutable_model()->mutable_layers(1)->mutable_batch_normalization()->set_epsilon(1e-5);
-      },
+      [](Request& r) { Layer(r, 0)->mutable_dense()->set_units(17); },
+      [](Request& r) { Layer(r, 1)->mutable_batch_normalization()->set_epsilon(1e-5); },
   };
   for (size_t i = 0; i < std::size(other); ++i) {
     Request request;

@@ -1,5 +1,5 @@
-// "Same bits": what may not change a training's result, what must, and how a training that cannot go
-// on ends.
+// "Same bits": what may not change a training's result, what must, and how a training that cannot
+// go on ends.
 
 #include <gtest/gtest.h>
 
@@ -210,7 +210,8 @@ TEST(TrainerTest, ALossThatIsNotFiniteEndsWithStepAndLayer) {
                           MakeTensor(DType::kUint8, {8}, std::vector<uint8_t>(8, 1))};
   const auto job = ParseJson<v1::JobSpec>(R"({
       "model":{"input":{"shape":[20]},"layers":[
-        {"flatten":{}}, {"name":"first","dense":{"units":3}}, {"activation":{"activation":"linear"}}]},
+        {"flatten":{}}, {"name":"first","dense":{"units":3}},
+        {"activation":{"activation":"linear"}}]},
       "training":{"batchSize":8,"epochs":5,"optimizer":{"sgd":{"learningRate":3e38}},
         "loss":{"sparseCategoricalCrossentropy":{"fromLogits":true}}}})");
   for (int threads : {1, 3}) {
