@@ -55,7 +55,8 @@ BAD_SPECS = {
     "no softmax before the loss": (
         changed((*LAYERS, 2, "dense", "activation"), "relu"), ["softmax"]),
     "two layers of one name": (
-        changed((*LAYERS, 0, "name"), "dense_1"), ["model.layers", "dense_1"]),
+        changed((*LAYERS, 0, "name"), "twin", changed((*LAYERS, 2, "name"), "twin")),
+        ["model.layers[2].name", "twin"]),
     "input of zero size": (changed(("model", "input", "shape"), [0]), ["model.input.shape"]),
     "input that is not the data's": (changed(("model", "input", "shape"), [9]), ["9", "8"]),
     "no loss": (changed(("training", "loss"), None), ["training.loss"]),
