@@ -105,7 +105,8 @@ class Splitter {
 
   bool TakeLineEnd() {
     const std::string_view rest = file_.substr(position_);
-    const size_t bytes = rest.starts_with("\r\n") ? 2 : rest.starts_with('\n') || rest.starts_with('\r');
+    const size_t bytes =
+        rest.starts_with("\r\n") ? 2 : rest.starts_with('\n') || rest.starts_with('\r');
     position_ += bytes;
     line_ += bytes > 0;
     return bytes > 0;
@@ -151,9 +152,8 @@ class Splitter {
 // A first row without any number names the columns.
 absl::Status TakeHeader(Table& table) {
   const auto end = table.cells.begin() + static_cast<ptrdiff_t>(table.columns);
-  if (std::any_of(table.cells.begin(), end, [](const std::string& cell) {
-        return ParseNumber(cell).has_value();
-      })) {
+  if (std::any_of(table.cells.begin(), end,
+                  [](const std::string& cell) { return ParseNumber(cell).has_value(); })) {
     return absl::OkStatus();
   }
   table.names.assign(table.cells.begin(), end);
@@ -180,8 +180,9 @@ absl::StatusOr<size_t> FindLabel(const Table& table, const std::string& wanted) 
   if (table.names.empty()) {
     size_t column;
     if (absl::SimpleAtoi(wanted, &column) && column < table.columns) return column;
-    return Invalid("label column ", Quoted(wanted), ": the file has no header, so a number from 0 to ",
-                   table.columns - 1, " is needed");
+    return Invalid("label column ", Quoted(wanted),
+                   ": the file has no header, so a number from 0 to ", table.columns - 1,
+                   " is needed");
   }
   const auto first = std::find(table.names.begin(), table.names.end(), wanted);
   if (first == table.names.end()) {
@@ -248,7 +249,8 @@ absl::Status ReadFeatures(const Table& table, size_t label, CsvTable& result) {
     if (index == label) continue;
     absl::StatusOr<Column> column = ReadColumn(table, index);
     if (!column.ok()) return column.status();
-    const std::string name = table.names.empty() ? absl::StrCat("column ", index) : table.names[index];
+    const std::string name =
+        table.names.empty() ? absl::StrCat("column ", index) : table.names[index];
     if (column->categories.size() > kMaxCategories) {
       return Invalid("column ", index + 1, " (", Quoted(name), ") holds ",
                      column->categories.size(), " different words, at most ", kMaxCategories,

@@ -15,13 +15,11 @@ absl::StatusOr<std::string> Gunzip(std::string_view file, int64_t max_bytes) {
       return absl::InvalidArgumentError(
           absl::StrCat("gzip: no gzip header at byte ", position, " of ", file.size()));
     }
-    absl::StatusOr<Inflated> member =
-        Inflate(file.substr(position), DeflateWrapper::kGzip,
-                max_bytes - static_cast<int64_t>(output.size()));
+    absl::StatusOr<Inflated> member = Inflate(file.substr(position), DeflateWrapper::kGzip,
+                                              max_bytes - static_cast<int64_t>(output.size()));
     if (!member.ok()) {
-      return absl::Status(member.status().code(),
-                          absl::StrCat("gzip: member at byte ", position, ": ",
-                                       member.status().message()));
+      return absl::Status(member.status().code(), absl::StrCat("gzip: member at byte ", position,
+                                                               ": ", member.status().message()));
     }
     if (output.empty()) {
       output = std::move(member->bytes);

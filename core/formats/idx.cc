@@ -18,13 +18,20 @@ constexpr size_t kMagicBytes = 4;
 
 std::optional<DType> IdxType(unsigned char code) {
   switch (code) {
-    case 0x08: return DType::kUint8;
-    case 0x09: return DType::kInt8;
-    case 0x0B: return DType::kInt16;
-    case 0x0C: return DType::kInt32;
-    case 0x0D: return DType::kFloat32;
-    case 0x0E: return DType::kFloat64;
-    default: return std::nullopt;
+    case 0x08:
+      return DType::kUint8;
+    case 0x09:
+      return DType::kInt8;
+    case 0x0B:
+      return DType::kInt16;
+    case 0x0C:
+      return DType::kInt32;
+    case 0x0D:
+      return DType::kFloat32;
+    case 0x0E:
+      return DType::kFloat64;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -42,9 +49,9 @@ absl::StatusOr<Tensor> ParseIdx(std::string_view file) {
   const auto code = static_cast<unsigned char>(file[2]);
   const std::optional<DType> dtype = IdxType(code);
   if (file[0] != 0 || file[1] != 0 || !dtype) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("idx: the first bytes (", absl::Hex(BigEndian32(file), absl::kZeroPad8),
-                     ") are not those of an IDX file"));
+    return absl::InvalidArgumentError(absl::StrCat("idx: the first bytes (",
+                                                   absl::Hex(BigEndian32(file), absl::kZeroPad8),
+                                                   ") are not those of an IDX file"));
   }
   const size_t rank = static_cast<unsigned char>(file[3]);
   const size_t header_bytes = kMagicBytes + 4 * rank;
@@ -63,9 +70,9 @@ absl::StatusOr<Tensor> ParseIdx(std::string_view file) {
   const int64_t count = ElementCount(tensor.shape);
   if (count < 0 || count != static_cast<int64_t>(data.size()) / size ||
       static_cast<int64_t>(data.size()) % size != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "idx: the header claims ", std::string(DTypeName(*dtype)), " ", ShapeString(tensor.shape), ", but ",
-        data.size(), " bytes follow it"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("idx: the header claims ", std::string(DTypeName(*dtype)), " ",
+                     ShapeString(tensor.shape), ", but ", data.size(), " bytes follow it"));
   }
   const std::span<const std::byte> bytes = std::as_bytes(std::span(data));
   tensor.bytes.assign(bytes.begin(), bytes.end());

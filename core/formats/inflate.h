@@ -23,9 +23,9 @@ struct Inflated {
   size_t consumed = 0;  // bytes of input the stream took
 };
 
-// Decompresses the one stream at the start of `input`. INVALID_ARGUMENT with the byte offset when it
-// is corrupt or truncated; RESOURCE_EXHAUSTED when it holds more than `max_bytes`. Memory grows with
-// what has really come out, never with what a header claims.
+// Decompresses the one stream at the start of `input`. INVALID_ARGUMENT with the byte offset when
+// it is corrupt or truncated; RESOURCE_EXHAUSTED when it holds more than `max_bytes`. Memory grows
+// with what has really come out, never with what a header claims.
 absl::StatusOr<Inflated> Inflate(std::string_view input, DeflateWrapper wrapper, int64_t max_bytes);
 
 // CRC-32 as in zip and gzip.

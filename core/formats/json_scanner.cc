@@ -48,7 +48,8 @@ bool IsUtf8(std::string_view text) {
 }  // namespace
 
 absl::Status JsonScanner::Error(const std::string& what) const {
-  return absl::InvalidArgumentError(absl::StrCat(what, " at byte ", position_, " of the JSON text"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(what, " at byte ", position_, " of the JSON text"));
 }
 
 void JsonScanner::SkipSpace() {
@@ -72,8 +73,7 @@ absl::Status JsonScanner::List(char open, char close, absl::FunctionRef<absl::St
   return absl::OkStatus();
 }
 
-absl::Status JsonScanner::Object(
-    absl::FunctionRef<absl::Status(const std::string& key)> member) {
+absl::Status JsonScanner::Object(absl::FunctionRef<absl::Status(const std::string& key)> member) {
   return List('{', '}', [&]() -> absl::Status {
     absl::StatusOr<std::string> key = String();
     if (!key.ok()) return key.status();
@@ -89,7 +89,8 @@ absl::Status JsonScanner::Array(absl::FunctionRef<absl::Status()> element) {
 absl::StatusOr<uint32_t> JsonScanner::HexDigits4() {
   const std::string_view digits = text_.substr(position_, 4);
   uint32_t value = 0;
-  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
+  const auto [end, error] =
+      std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
   if (digits.size() != 4 || error != std::errc() || end != digits.data() + 4) {
     return Error("expected four hexadecimal digits");
   }
@@ -145,7 +146,8 @@ absl::StatusOr<int64_t> JsonScanner::NonNegativeInteger() {
   const std::string_view rest = text_.substr(position_);
   int64_t value = 0;
   const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), value);
-  if (error != std::errc() || rest[0] == '-') return Error("expected a whole number from 0 to 2^63 - 1");
+  if (error != std::errc() || rest[0] == '-')
+    return Error("expected a whole number from 0 to 2^63 - 1");
   position_ += end - rest.data();
   return value;
 }

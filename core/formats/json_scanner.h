@@ -12,8 +12,8 @@
 namespace lockstep {
 
 // Reads JSON (RFC 8259) of a shape that the caller knows: it asks for what must come next, so depth
-// is the caller's and a hostile text can neither nest nor grow anything. Errors are INVALID_ARGUMENT
-// with the byte offset.
+// is the caller's and a hostile text can neither nest nor grow anything. Errors are
+// INVALID_ARGUMENT with the byte offset.
 class JsonScanner {
  public:
   // `text` must outlive the scanner.

@@ -97,8 +97,7 @@ class HeaderParser {
       Peek();
       const std::string_view rest = text_.substr(position_);
       int64_t dimension = 0;
-      const auto [end, error] =
-          std::from_chars(rest.data(), rest.data() + rest.size(), dimension);
+      const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), dimension);
       if (error != std::errc() || dimension < 0 || shape.size() == kMaxRank) return false;
       position_ += end - rest.data();
       shape.push_back(dimension);
@@ -171,8 +170,8 @@ absl::StatusOr<Tensor> ReadNpy(std::string_view file) {
   const int64_t count = ElementCount(header->shape);
   const auto size = static_cast<size_t>(DTypeSize(*dtype));
   if (count < 0 || data.size() % size != 0 || static_cast<size_t>(count) != data.size() / size) {
-    return Invalid("the header claims ", std::string(DTypeName(*dtype)), " ", ShapeString(header->shape),
-                   ", but ", data.size(), " bytes follow it");
+    return Invalid("the header claims ", std::string(DTypeName(*dtype)), " ",
+                   ShapeString(header->shape), ", but ", data.size(), " bytes follow it");
   }
   const std::span<const std::byte> bytes = std::as_bytes(std::span(data));
   return Tensor{*dtype, std::move(header->shape), {bytes.begin(), bytes.end()}};

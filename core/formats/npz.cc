@@ -25,7 +25,7 @@ constexpr size_t kLocator64Bytes = 20;
 constexpr size_t kMaxCommentBytes = 0xffff;
 constexpr uint16_t kZip64Extra = 0x0001;
 constexpr uint16_t kEncrypted = 1 << 0;
-constexpr uint32_t kSee64 = 0xffffffff;  // the true value is in a zip64 field
+constexpr uint32_t kSee64 = 0xffffffff;   // the true value is in a zip64 field
 constexpr uint64_t kDeflateRatio = 1032;  // deflate's best
 
 absl::Status Invalid(auto... parts) {
@@ -164,7 +164,7 @@ absl::StatusOr<std::string> Extract(std::string_view file, const Entry& entry) {
   std::string_view data = file.substr(entry.offset);
   if (header_bytes > data.size() || entry.stored_bytes > data.size() - header_bytes) {
     return EntryError("its ", entry.stored_bytes, " bytes at byte ", entry.offset,
-                   " pass the end of the file");
+                      " pass the end of the file");
   }
   data = data.substr(header_bytes, entry.stored_bytes);
   std::string plain;
@@ -173,7 +173,7 @@ absl::StatusOr<std::string> Extract(std::string_view file, const Entry& entry) {
   } else {
     if (entry.plain_bytes / kDeflateRatio > entry.stored_bytes) {
       return EntryError("its size (", entry.plain_bytes, ") cannot come from ", entry.stored_bytes,
-                     " compressed bytes");
+                        " compressed bytes");
     }
     absl::StatusOr<Inflated> inflated =
         Inflate(data, DeflateWrapper::kNone, static_cast<int64_t>(entry.plain_bytes));
@@ -186,8 +186,8 @@ absl::StatusOr<std::string> Extract(std::string_view file, const Entry& entry) {
   return plain;
 }
 
-// Entries that share bytes could make a small file as large as one likes: together they may not claim
-// more bytes than there are.
+// Entries that share bytes could make a small file as large as one likes: together they may not
+// claim more bytes than there are.
 absl::Status CheckTotals(std::string_view file, const std::vector<Entry>& entries) {
   uint64_t stored_left = file.size();
   uint64_t plain_left = kMaxDecodedBytes;
@@ -219,7 +219,8 @@ absl::StatusOr<std::map<std::string, Tensor>> ReadNpz(std::string_view file) {
     key.remove_suffix(kSuffix.size());
     absl::StatusOr<std::string> npy = Extract(file, entry);
     absl::StatusOr<Tensor> tensor = npy.ok() ? ReadNpy(*npy) : npy.status();
-    if (!tensor.ok()) return Invalid("entry '", shown, "': ", std::string(tensor.status().message()));
+    if (!tensor.ok())
+      return Invalid("entry '", shown, "': ", std::string(tensor.status().message()));
     if (!tensors.emplace(key, *std::move(tensor)).second) {
       return Invalid("two entries are called '", shown, "'");
     }

@@ -108,10 +108,9 @@ std::string WriteSafetensors(const std::map<std::string, std::string>& metadata,
                              std::span<const FloatTensorView> tensors) {
   std::vector<std::string> members;
   if (!metadata.empty()) {
-    const std::string pairs =
-        absl::StrJoin(metadata, ",", [](std::string* out, const auto& pair) {
-          absl::StrAppend(out, JsonQuote(pair.first), ":", JsonQuote(pair.second));
-        });
+    const std::string pairs = absl::StrJoin(metadata, ",", [](std::string* out, const auto& pair) {
+      absl::StrAppend(out, JsonQuote(pair.first), ":", JsonQuote(pair.second));
+    });
     members.push_back(absl::StrCat(JsonQuote(kMetadataKey), ":{", pairs, "}"));
   }
   size_t data_bytes = 0;
@@ -171,7 +170,8 @@ absl::StatusOr<SafetensorsFile> ReadSafetensors(std::string_view bytes) {
                      ", where the tensors before it end at ", position);
     }
     file.tensors.push_back(
-        {std::move(entry.name), std::move(entry.shape),
+        {std::move(entry.name),
+         std::move(entry.shape),
          {reinterpret_cast<const float*>(data.data() + position), static_cast<size_t>(count)}});
     position = entry.end;
   }

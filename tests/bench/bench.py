@@ -2,8 +2,8 @@
 
     bench.py --program build/tests/bin/lockstep_bench [--json FILE] [--runs 7] [--seconds 1]
 
-Trains the examples' networks on random images of their shape with Adam, at batches of 32 and 128, on
-one thread, with the default number of shards and with one. Ours and each PyTorch take turns, all on
+Trains the examples' networks on random images of their shape with Adam, at batches of 32 and 128,
+on one thread, with the default number of shards and with one. Ours and each PyTorch take turns, all on
 the same CPU, idle while another one runs; a figure is the median over the turns. PyTorch's for the
 CNN is that of the better memory layout. With --json each comparison is also a line of JSON.
 """

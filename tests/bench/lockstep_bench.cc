@@ -1,10 +1,10 @@
-// Measures how fast one job trains in this process, and prints it as one JSON line. bench.py compares
-// it with PyTorch.
+// Measures how fast one job trains in this process, and prints it as one JSON line. bench.py
+// compares it with PyTorch.
 //
 //   lockstep_bench JOB.json BATCH SHARDS THREADS SECONDS
 //
-// JOB.json is a JobSpec as the lockstep command takes it; its data is replaced by random 8-bit images
-// of the input's shape, its metrics and validation are left out, SHARDS 0 means the default.
+// JOB.json is a JobSpec as the lockstep command takes it; its data is replaced by random 8-bit
+// images of the input's shape, its metrics and validation are left out, SHARDS 0 means the default.
 
 #include <google/protobuf/util/json_util.h>
 

@@ -3,10 +3,11 @@
     peer.py NETWORK LAYOUT THREADS
 
 NETWORK is mlp or cnn; LAYOUT is contiguous or channels_last (the memory format of images). Reads
-lines "BATCH SECONDS" and answers each with samples/s; its first line is PyTorch's version. Runs with PyTorch 1.13 and newer.
+lines "BATCH SECONDS" and answers each with samples/s, after a first line with PyTorch's version.
+Runs with PyTorch 1.13 and newer.
 
-What makes it fast: data preloaded as float32 tensors, batches are views, zero_grad(set_to_none), the
-fused Adam where there is one for CPUs, no reading of the loss.
+What makes it fast: data preloaded as float32 tensors, batches are views, zero_grad(set_to_none),
+the fused Adam where there is one for CPUs, no reading of the loss.
 """
 
 import os

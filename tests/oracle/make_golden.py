@@ -365,8 +365,8 @@ def main():
             save_file(golden.tensors, path, metadata=golden.specs)
             path.chmod(0o644)
         print(f"{path.name}: {len(golden.specs)} cases, {len(changes)} differences")
-    print(f"Made with keras {keras.__version__}, torch {torch.__version__}, numpy {np.__version__}; "
-          "to make them again: see requirements.txt and the top of this file.")
+    print(f"With keras {keras.__version__}, torch {torch.__version__}, numpy {np.__version__}; to "
+          "make the files again, see the top of this one.")
     return 1 if check and found else 0
 
 

@@ -67,15 +67,15 @@ TEST(CsvTest, QuotesProtectCommasLineEndsAndQuotes) {
 TEST(CsvTest, MissingValuesNameRowAndColumn) {
   for (const char* missing : {"", "NA", "nan", "NaN", "?", " "}) {
     const std::string file = absl::StrCat("age,kind\n1,dog\n", missing, ",cat\n");
-    EXPECT_TRUE(absl::StrContains(CsvRefusal(file), "csv: row 3, column 1 (\"age\"): missing value"))
+    EXPECT_TRUE(
+        absl::StrContains(CsvRefusal(file), "csv: row 3, column 1 (\"age\"): missing value"))
         << missing << ": " << CsvRefusal(file);
   }
   EXPECT_TRUE(absl::StrContains(CsvRefusal("1,2\n3,\n"), "csv: row 2, column 2: missing value"));
 }
 
 TEST(CsvTest, RefusalsNameRowAndColumn) {
-  EXPECT_EQ(CsvRefusal("a,b\n1,2\n1,2,3\n"),
-            "csv: row 3 has 3 columns, the rows before it have 2");
+  EXPECT_EQ(CsvRefusal("a,b\n1,2\n1,2,3\n"), "csv: row 3 has 3 columns, the rows before it have 2");
   EXPECT_EQ(CsvRefusal("a,b\n1,\"2\n"), "csv: row 2, column 2: a quote is never closed");
   EXPECT_EQ(CsvRefusal("a,b\n\"1\"x,2\n"), "csv: row 2, column 1: text after a closing quote");
   EXPECT_EQ(CsvRefusal("a,b\n1\"x,2\n"),

@@ -80,12 +80,12 @@ TEST(GunzipTest, RefusalsSayWhere) {
   const std::string member = TestFile("images.idx.gz");
   EXPECT_EQ(Refusal(Gunzip(member.substr(0, 30), 100)),
             "gzip: member at byte 0: compressed data is truncated after 30 bytes");
-  EXPECT_EQ(Refusal(Gunzip(member + "tail", 100)),
-            "gzip: no gzip header at byte 56 of 60");
+  EXPECT_EQ(Refusal(Gunzip(member + "tail", 100)), "gzip: no gzip header at byte 56 of 60");
   std::string damaged = member;
   damaged[50] ^= 1;  // in the CRC
-  EXPECT_EQ(Refusal(Gunzip(damaged, 100)),
-            "gzip: member at byte 0: compressed data is corrupt near byte 52 (incorrect data check)");
+  EXPECT_EQ(
+      Refusal(Gunzip(damaged, 100)),
+      "gzip: member at byte 0: compressed data is corrupt near byte 52 (incorrect data check)");
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ def npy(name, array, version=(1, 0), allow_pickle=False):
 
 
 def idx(code, array):
-    header = struct.pack(">BBBB", 0, 0, code, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, code, array.ndim, *array.shape)
     return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
@@ -73,7 +73,8 @@ with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as z:
     first = z.filelist[0]
     for i in range(1, 100):
         copy = zipfile.ZipInfo(f"a{i:03}.npy")
-        for field in ["compress_type", "CRC", "compress_size", "file_size", "header_offset", "flag_bits"]:
+        for field in ["compress_type", "CRC", "compress_size", "file_size", "header_offset",
+                      "flag_bits"]:
             setattr(copy, field, getattr(first, field))
         z.filelist.append(copy)
     z._didModify = True

@@ -78,8 +78,7 @@ TEST(NpyTest, HostileHeadersAreRefused) {
         "{'descr': '<f4', 'fortran_order': False, 'shape': (0,), } {"}) {
     EXPECT_FALSE(ReadNpy(WithHeader(header)).ok()) << header;
   }
-  EXPECT_TRUE(
-      ReadNpy(WithHeader("{\"shape\":(0,),\"fortran_order\":False,'descr':'<f4'}\n")).ok());
+  EXPECT_TRUE(ReadNpy(WithHeader("{\"shape\":(0,),\"fortran_order\":False,'descr':'<f4'}\n")).ok());
 }
 
 TEST(NpzTest, ReadsWhatNumPyAndZipfileWrite) {

@@ -24,15 +24,20 @@ std::string Entry(const char* name, const char* shape, int begin, int end) {
 }
 
 TEST(SafetensorsTest, RoundTripKeepsEveryBit) {
-  const std::vector<float> kernel = {1.5f, -0.0f, std::numeric_limits<float>::denorm_min(),
+  const std::vector<float> kernel = {1.5f,
+                                     -0.0f,
+                                     std::numeric_limits<float>::denorm_min(),
                                      std::numeric_limits<float>::infinity(),
-                                     std::numeric_limits<float>::quiet_NaN(), 3e38f};
+                                     std::numeric_limits<float>::quiet_NaN(),
+                                     3e38f};
   const float scalar = 7;
   const std::vector<FloatTensorView> tensors = {{"dense.kernel", {2, 3}, kernel},
                                                 {"empty", {0, 5}, {}},
                                                 {"scalar", {}, std::span(&scalar, 1)}};
-  const std::map<std::string, std::string> metadata = {
-      {"spec", "{\"a\":\"b\\c\"}\n\t\x01"}, {"name", "gr\xc3\xb6\xc3\x9f" "er \xf0\x9f\x98\x80"}};
+  const std::map<std::string, std::string> metadata = {{"spec", "{\"a\":\"b\\c\"}\n\t\x01"},
+                                                       {"name",
+                                                        "gr\xc3\xb6\xc3\x9f"
+                                                        "er \xf0\x9f\x98\x80"}};
   const std::string bytes = WriteSafetensors(metadata, tensors);
   absl::StatusOr<SafetensorsFile> file = ReadSafetensors(bytes);
   ASSERT_TRUE(file.ok()) << file.status();
@@ -81,10 +86,10 @@ TEST(SafetensorsTest, HostileHeadersAreRefused) {
       "{" + good,
       "{" + good + "}}",
       "{" + good + ",}",
-      "{" + good + "," + good + "}",                         // twice the same name
-      "{" + Entry("w", "[3]", 0, 8) + "}",                   // shape against bytes
-      "{" + Entry("w", "[1]", 0, 4) + "}",                   // bytes left over
-      "{" + Entry("w", "[1]", 4, 8) + "}",                   // a hole in front
+      "{" + good + "," + good + "}",                                        // twice the same name
+      "{" + Entry("w", "[3]", 0, 8) + "}",                                  // shape against bytes
+      "{" + Entry("w", "[1]", 0, 4) + "}",                                  // bytes left over
+      "{" + Entry("w", "[1]", 4, 8) + "}",                                  // a hole in front
       "{" + Entry("a", "[2]", 0, 8) + "," + Entry("b", "[1]", 4, 8) + "}",  // overlap
       "{" + Entry("w", "[4611686018427387904,4]", 0, 8) + "}",
       "{" + Entry("w", "[4611686018427387903]", 0, 8) + "}",
@@ -93,8 +98,8 @@ TEST(SafetensorsTest, HostileHeadersAreRefused) {
       "{" + Entry("w", "[02]", 0, 8) + "}",
       "{" + Entry("w", "[[2]]", 0, 8) + "}",
       "{" + Entry("w", "[2]", 8, 0) + "}",
-      "{" + Entry("\xff", "[2]", 0, 8) + "}",                // not UTF-8
-      "{" + Entry("\\ud800", "[2]", 0, 8) + "}",             // half a surrogate pair
+      "{" + Entry("\xff", "[2]", 0, 8) + "}",     // not UTF-8
+      "{" + Entry("\\ud800", "[2]", 0, 8) + "}",  // half a surrogate pair
       "{" + Entry("\\x", "[2]", 0, 8) + "}",
       "{" + Entry("a\nb", "[2]", 0, 8) + "}",
       "{\"w\":{\"dtype\":\"F32\",\"shape\":[2]}}",

@@ -166,8 +166,8 @@ class LayerRun {
   }
 
   StepContext Step() {
-    return {.kernels = setting_.kernels, .pool = &pool_, .collective = &collective_,
-            .batch = &batch_};
+    return {
+        .kernels = setting_.kernels, .pool = &pool_, .collective = &collective_, .batch = &batch_};
   }
 
   template <typename T, typename Buffers>

@@ -1,5 +1,5 @@
-// Losses and optimizers against what Keras 3 computes (tests/oracle), with every instruction set this
-// CPU has.
+// Losses and optimizers against what Keras 3 computes (tests/oracle), with every instruction set
+// this CPU has.
 
 #include <gtest/gtest.h>
 
