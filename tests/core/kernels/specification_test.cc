@@ -61,13 +61,15 @@ TEST(Specification, ThisMachineRunsSomeKernels) { ASSERT_NE(kernels::Kernels(), 
 
 TEST(Specification, Dense) {
   std::mt19937 random(1);
-  for (auto [in, units, samples] : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1},
-                                    {784, 64, 40},
-                                    {64, 10, 129},
-                                    {385, 3, 7},
-                                    {769, 100, 33},
-                                    {13, 131, 500},
-                                    {5, 17, 901}}) {
+  for (const auto& sizes : {std::tuple<int64_t, int64_t, int64_t>{1, 1, 1},
+                            {784, 64, 40},
+                            {64, 10, 129},
+                            {385, 3, 7},
+                            {769, 100, 33},
+                            {13, 131, 500},
+                            {5, 17, 901}}) {
+    const int64_t in = std::get<0>(sizes), units = std::get<1>(sizes);
+    const int64_t samples = std::get<2>(sizes);
     const bool bias = random() % 2 == 0;
     const LayerRun run(absl::StrCat(R"({"dense": {"units": )", units, R"(, "activation": "relu",)",
                                     R"("use_bias": )", bias ? "true" : "false", "}}"),
@@ -144,8 +146,11 @@ TEST(Specification, Conv2D) {
                      c.kw, R"(], "strides": [)", c.sh, ",", c.sw, R"(], "padding": ")",
                      c.same ? "same" : "valid", R"("}})"),
         {c.h, c.w, c.in});
-    const auto [oh, pad_h] = OutAndPad(c.h, c.kh, c.sh, c.same);
-    const auto [ow, pad_w] = OutAndPad(c.w, c.kw, c.sw, c.same);
+    // Not structured bindings: clang 14 cannot capture those in lambdas.
+    const std::pair<int64_t, int64_t> height = OutAndPad(c.h, c.kh, c.sh, c.same);
+    const std::pair<int64_t, int64_t> width = OutAndPad(c.w, c.kw, c.sw, c.same);
+    const int64_t oh = height.first, pad_h = height.second;
+    const int64_t ow = width.first, pad_w = width.second;
     const int64_t positions = oh * ow;
     ASSERT_EQ(run.layer->output_shape(), (Shape{oh, ow, c.filters}));
     const Floats x = RandomFloats(random, c.samples * c.h * c.w * c.in);
@@ -353,7 +358,8 @@ TEST(Specification, ExpAndTanhAreAccurate) {
 
 TEST(Specification, MaxPoolingTakesTheFirstOfEqualsAndPassesNan) {
   std::mt19937 random(5);
-  for (auto [pool, stride] : {std::pair{2, 2}, {3, 2}, {3, 1}, {1, 2}}) {
+  for (const auto& window : {std::pair{2, 2}, {3, 2}, {3, 1}, {1, 2}}) {
+    const int pool = window.first, stride = window.second;
     const int64_t h = 7, w = 9, c = 19, samples = 3;
     const LayerRun run(absl::StrCat(R"({"max_pooling2d": {"pool_size": [)", pool,
                                     R"(], "strides": [)", stride, "]}}"),
