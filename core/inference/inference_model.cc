@@ -60,16 +60,16 @@ absl::StatusOr<std::unique_ptr<const InferenceModel>> InferenceModel::Create(
 void NetworkInferenceModel::Predict(int64_t samples, std::span<const float> x,
                                     std::span<float> y, Arena& arena) const {
   // Small parts keep the activations in the cache; rows do not see each other, so no bit changes.
-  constexpr int64_t kPart = 32;
+  const int64_t most = std::min<int64_t>(32, samples);
   const int64_t input_bytes =
-      (kPart * network_.input().size() * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
-  const int64_t needed = input_bytes + pass_.MemoryBytes(kPart);
+      (most * network_.input().size() * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
+  const int64_t needed = input_bytes + pass_.MemoryBytes(most);
   AlignedBuffer<std::byte>& memory = arena.memory_->bytes;
   if (memory.size() < needed) memory = AlignedBuffer<std::byte>(needed);
   float* scaled = reinterpret_cast<float*>(memory.data());
   const kernels::KernelTable& kernels = *kernels::Kernels();
-  for (int64_t begin = 0; begin < samples; begin += kPart) {
-    const int64_t part = std::min(kPart, samples - begin);
+  for (int64_t begin = 0; begin < samples; begin += most) {
+    const int64_t part = std::min(most, samples - begin);
     kernels.scale_float(x.data() + begin * network_.input().size(), part * network_.input().size(),
                         network_.scale(), network_.offset(), scaled);
     pass_.Run(kernels, parameters_.data(), buffers_.data(), part, scaled,

@@ -17,7 +17,7 @@
 namespace lockstep {
 
 // The largest tensor and the largest sample of an activation, in elements.
-inline constexpr int64_t kMaxElements = int64_t{1} << 31;
+inline constexpr int64_t kMaxElements = int64_t{1} << 28;
 
 struct BuildContext {
   std::string path;  // "model.layers[3].conv2d"

@@ -10,7 +10,7 @@
 namespace lockstep {
 
 // Shape of one sample of an activation, channels last and without the batch: [C] or [H, W, C]. All
-// dimensions are >= 1 and their product is below 2^31 once a network has been built.
+// dimensions are >= 1 and their product is at most 2^28 once a network has been built.
 class Shape {
  public:
   Shape() = default;

@@ -2,42 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <type_traits>
 
 #include "absl/strings/str_cat.h"
+#include "core/data/elements.h"
 
 namespace lockstep {
 namespace {
-
-// Calls body with a null pointer of the element type.
-template <typename Body>
-void WithType(DType dtype, Body body) {
-  switch (dtype) {
-    case DType::kUint8: return body(static_cast<const uint8_t*>(nullptr));
-    case DType::kInt8: return body(static_cast<const int8_t*>(nullptr));
-    case DType::kUint16: return body(static_cast<const uint16_t*>(nullptr));
-    case DType::kInt16: return body(static_cast<const int16_t*>(nullptr));
-    case DType::kInt32: return body(static_cast<const int32_t*>(nullptr));
-    case DType::kInt64: return body(static_cast<const int64_t*>(nullptr));
-    case DType::kFloat32: return body(static_cast<const float*>(nullptr));
-    case DType::kFloat64: return body(static_cast<const double*>(nullptr));
-  }
-}
-
-// Calls body(element) for each of `count` elements from `first` on, until it returns false.
-template <typename Body>
-void ForElements(const TensorView& tensor, int64_t first, int64_t count, Body body) {
-  WithType(tensor.dtype, [&](const auto* type) {
-    using Element = std::remove_cv_t<std::remove_pointer_t<decltype(type)>>;
-    const std::byte* from = tensor.bytes.data() + first * static_cast<int64_t>(sizeof(Element));
-    for (int64_t i = 0; i < count; ++i, from += sizeof(Element)) {
-      Element element;
-      std::memcpy(&element, from, sizeof(Element));
-      if (!body(element)) return;
-    }
-  });
-}
 
 // INVALID_ARGUMENT for the first value that is not a finite float.
 absl::Status CheckFinite(absl::string_view path, absl::string_view name, const TensorView& tensor) {
@@ -46,7 +16,7 @@ absl::Status CheckFinite(absl::string_view path, absl::string_view name, const T
   const int64_t size = count / std::max<int64_t>(1, tensor.shape[0]);
   absl::Status status;
   int64_t i = 0;
-  ForElements(tensor, 0, count, [&](auto element) {
+  ForElements(tensor.dtype, tensor.bytes, [&](auto element) {
     if (!std::isfinite(static_cast<float>(element))) {
       status = absl::InvalidArgumentError(
           absl::StrCat(path, ".", name, ": value ", i % size, " of sample ", i / size, " is ",
@@ -74,7 +44,7 @@ absl::StatusOr<DataFeed> DataFeed::Create(absl::string_view path, const Labelled
   if (classes > 0) {
     absl::Status status;
     feed.labels_.reserve(count);
-    ForElements(data.y, 0, count, [&](auto element) {
+    ForElements(data.y.dtype, data.y.bytes, [&](auto element) {
       if (!(element >= 0 && static_cast<double>(element) < static_cast<double>(classes))) {
         status = absl::InvalidArgumentError(
             absl::StrCat(path, ".y: label of sample ", feed.labels_.size(), " is ",
@@ -89,7 +59,7 @@ absl::StatusOr<DataFeed> DataFeed::Create(absl::string_view path, const Labelled
   } else {
     feed.value_size_ = network.output().size();
     feed.values_.reserve(count);
-    ForElements(data.y, 0, count, [&](auto element) {
+    ForElements(data.y.dtype, data.y.bytes, [&](auto element) {
       feed.values_.push_back(static_cast<float>(element));
       return true;
     });
@@ -106,7 +76,9 @@ void DataFeed::Inputs(const kernels::KernelTable& kernels, std::span<const int32
                           scale_, offset_, x);
     } else {
       float* out = x;
-      ForElements(x_, first, input_size_, [&](auto element) {
+      const int64_t element_size = DTypeSize(x_.dtype);
+      ForElements(x_.dtype, x_.bytes.subspan(first * element_size, input_size_ * element_size),
+                  [&](auto element) {
         *out++ = static_cast<float>(element);
         return true;
       });

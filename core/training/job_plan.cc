@@ -164,6 +164,11 @@ absl::Status CheckSource(absl::string_view path, v1::DataSource* source,
       return Invalid(path, ".y: must hold one label a sample, but samples of \"", source->y(),
                      "\" have shape ", ShapeString(y_shape));
     }
+    const int64_t classes = network.output().size();
+    if (y->min_value() < 0 || y->max_value() >= static_cast<double>(classes)) {
+      return Invalid(path, ".y: labels of \"", source->y(), "\" go from ", y->min_value(), " to ",
+                     y->max_value(), ", but the model has classes 0 to ", classes - 1);
+    }
   } else if (!ShapesFit(y_shape, network.output().dims())) {
     return Invalid(path, ".y: samples of \"", source->y(), "\" have shape ", ShapeString(y_shape),
                    ", but the model's output is ", ShapeString(network.output().dims()));

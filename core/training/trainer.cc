@@ -67,6 +67,7 @@ struct Trainer::Impl {
   absl::StatusOr<BatchSums> TrainBatch(const Batch& batch);
   void Gather(std::span<const int32_t> samples);
   double SumOverBatch(const float* values);
+  absl::Status CheckFiniteState() const;
   std::string StateHash() const;
 
   const JobPlan plan;
@@ -170,6 +171,7 @@ absl::Status Trainer::Impl::Step() {
   ++step;
   recorder.EndStep(step, *sums, optimizer.learning_rate());
   if (step % plan.steps_per_epoch == 0 || step == plan.total_steps) {
+    if (auto s = CheckFiniteState(); !s.ok()) return s;
     std::optional<Evaluation::Result> validated;
     if (evaluation) {
       validated = evaluation->Run(*context.kernels, *context.pool, parameters.data(),
@@ -178,6 +180,24 @@ absl::Status Trainer::Impl::Step() {
     recorder.EndEpoch(step, epoch, validated, StateHash());
   }
   return absl::OkStatus();
+}
+
+// A step can overflow what no later loss will show: the last one's weights, a moving variance.
+absl::Status Trainer::Impl::CheckFiniteState() const {
+  const auto check = [&](std::span<const NetworkTensor> tensors, const float* flat) {
+    for (const NetworkTensor& tensor : tensors) {
+      const float* values = flat + tensor.offset;
+      if (!std::all_of(values, values + tensor.size, [](float v) { return std::isfinite(v); })) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("\"", tensor.name, "\" has values that are not finite after step ", step,
+                         "; a smaller learning_rate may help"));
+      }
+    }
+    return absl::OkStatus();
+  };
+  absl::Status status = check(network.parameters(), parameters.data());
+  status.Update(check(network.buffers(), buffers.data()));
+  return status;
 }
 
 std::string Trainer::Impl::StateHash() const {

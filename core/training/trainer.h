@@ -38,7 +38,8 @@ class Trainer {
   int64_t step() const;
 
   // One optimizer step; after the last one of an epoch also its validation. FAILED_PRECONDITION with
-  // step and layer when the loss is no longer finite; training cannot go on after that.
+  // step and layer when the loss (or, at the end of an epoch, a weight) is no longer finite;
+  // training cannot go on after that.
   absl::Status Step();
 
   // What there is to log since the last call: step and epoch records, without sequence and time.

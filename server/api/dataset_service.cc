@@ -2,6 +2,9 @@
 
 #include <google/protobuf/util/time_util.h>
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <optional>
 #include <set>
 #include <span>
@@ -11,6 +14,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "core/data/digest.h"
+#include "core/data/elements.h"
 #include "core/data/tensor.h"
 #include "server/api/names.h"
 
@@ -52,6 +56,40 @@ absl::Status CheckTensor(const std::string& path, const v1::Tensor& tensor) {
         path, ".blob.size_bytes: ", tensor.dtype(), " ", ShapeString(shape), " takes ",
         bytes, " bytes, got ", tensor.blob().size_bytes()));
   }
+  return absl::OkStatus();
+}
+
+// Sets the tensor's smallest and largest value; refuses what is not finite. Reads its blob a piece at
+// a time.
+absl::Status ScanValues(const std::string& path, const BlobStore& blobs, v1::Tensor* tensor) {
+  constexpr int64_t kPiece = 1 << 20;  // a multiple of every element's size
+  absl::StatusOr<std::unique_ptr<BlobStore::Reader>> reader = blobs.Read(tensor->blob().sha256());
+  if (!reader.ok()) return reader.status();
+  const DType dtype = *ParseDType(tensor->dtype());
+  double min = std::numeric_limits<double>::infinity();
+  double max = -min;
+  int64_t element = 0;
+  bool finite = true;
+  for (int64_t offset = 0; finite && offset < (*reader)->size_bytes(); offset += kPiece) {
+    absl::StatusOr<std::string> piece = (*reader)->Read(offset, kPiece);
+    if (!piece.ok()) return piece.status();
+    ForElements(dtype, std::as_bytes(std::span(*piece)), [&](auto value) {
+      finite = std::isfinite(static_cast<double>(value));
+      min = std::min(min, static_cast<double>(value));
+      max = std::max(max, static_cast<double>(value));
+      element += finite;
+      return finite;
+    });
+  }
+  if (!finite) {
+    const int64_t samples = tensor->shape(0);
+    const int64_t size = tensor->blob().size_bytes() / DTypeSize(dtype) / samples;
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " (\"", tensor->name(), "\"): value ", element % size, " of sample ",
+                     element / size, " is NaN or infinite; every value must be finite"));
+  }
+  tensor->set_min_value(min);
+  tensor->set_max_value(max);
   return absl::OkStatus();
 }
 
@@ -103,6 +141,11 @@ absl::StatusOr<v1::Dataset> DatasetService::Create(const v1::Dataset& given) {
     }
   }
   v1::Dataset dataset = given;
+  for (int i = 0; i < dataset.tensors_size(); ++i) {
+    absl::Status scanned = ScanValues(absl::StrCat("dataset.tensors[", i, "]"), blobs_,
+                                      dataset.mutable_tensors(i));
+    if (!scanned.ok()) return scanned;
+  }
   dataset.set_digest(DatasetDigest(dataset));
   *dataset.mutable_create_time() = google::protobuf::util::TimeUtil::GetCurrentTime();
   return store_.InsertDataset(dataset);

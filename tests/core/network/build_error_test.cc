@@ -48,7 +48,7 @@ TEST(BuildErrorTest, Input) {
            Refusal{with_input(R"({"shape":[-3]})"),
                    "model.input.shape: dimensions must be >= 1, got -3"},
            Refusal{with_input(R"({"shape":[65536,65536,1]})"),
-                   "model.input.shape: [65536, 65536, 1] is too large; at most 2147483648"},
+                   "model.input.shape: [65536, 65536, 1] is too large; at most 268435456"},
            // Products that do not even fit 64 bits.
            Refusal{with_input(R"({"shape":["4294967296","4294967296",3]})"),
                    "model.input.shape: [4294967296, 4294967296, 3] is too large"},
@@ -195,10 +195,10 @@ TEST(BuildErrorTest, OtherLayers) {
 // Refused by arithmetic: nothing of these sizes is ever allocated.
 TEST(BuildErrorTest, ModelsTooLarge) {
   for (const Refusal& refusal : {
-           Refusal{R"({"input":{"shape":[32768]},"layers":[{"dense":{"units":32768}},)"
-                   R"({"dense":{"units":32768},"name":"straw"}]})",
-                   "model.layers[1].dense: with \"straw\" the model has 2147516416 values in its "
-                   "parameters or buffers; at most 2147483648"},
+           Refusal{R"({"input":{"shape":[16384]},"layers":[{"dense":{"units":8192}},)"
+                   R"({"dense":{"units":16384},"name":"straw"}]})",
+                   "model.layers[1].dense: with \"straw\" the model has 268443648 values in its "
+                   "parameters or buffers; at most 268435456"},
            Refusal{R"({"input":{"shape":[2048,2048,1]},"layers":[{"conv2d":{"filters":1024,)"
                    R"("kernelSize":[1]}}]})",
                    "model.layers[0].conv2d: output [2048, 2048, 1024] of \"conv2d\" is too large"},

@@ -54,6 +54,20 @@ TEST(PlanJobTest, AcceptsWhatTheRefusalsChange) {
   EXPECT_EQ(plan->fingerprint.size(), 64u);
 }
 
+TEST(PlanJobTest, RefusesLabelsOutsideTheClasses) {
+  const auto labels = [](double min, double max) {
+    return [=](Request& r) {
+      for (v1::Tensor& tensor : *r.train.mutable_tensors()) {
+        if (tensor.name() != "y") continue;
+        tensor.set_min_value(min);
+        tensor.set_max_value(max);
+      }
+    };
+  };
+  ExpectRefused({{labels(-1, 2), "data.train.y: labels of \"y\" go from -1 to 2"},
+                 {labels(0, 1000), "to 1000, but the model has classes 0 to "}});
+}
+
 TEST(PlanJobTest, RefusesNumbersOutOfRange) {
   ExpectRefused({
       {[](Request& r) { Training(r).set_batch_size(101); },
@@ -203,14 +217,16 @@ TEST(PlanJobTest, RefusesWhatNeedsMoreMemoryThanAllowed) {
            " MB, more than the 1 MB allowed here; a smaller training.batch_size or model needs "
            "less"},
           {[&](Request& r) { hidden(r, 10000000); }, " MB, more than the 1073 MB allowed here"},
-          // 2^31 - 1 samples of 2^31 values: their bytes do not fit 64 bits.
+          // 2^31 - 1 samples of 2^28 values through nine layers: their bytes do not fit 64 bits.
           {[](Request& r) {
              constexpr int64_t kSamples = std::numeric_limits<int32_t>::max();
-             constexpr int64_t kValues = int64_t{1} << 31;
+             constexpr int64_t kValues = int64_t{1} << 28;
              r.spec.mutable_model()->mutable_input()->set_shape(0, kValues);
              r.spec.mutable_model()->mutable_layers()->DeleteSubrange(0, 2);
              Layer(r, 0)->Clear();
-             Layer(r, 0)->mutable_activation()->set_activation("softmax");
+             Layer(r, 0)->mutable_activation()->set_activation("relu");
+             for (int i = 1; i < 9; ++i) *r.spec.mutable_model()->add_layers() = *Layer(r, 0);
+             Layer(r, 8)->mutable_activation()->set_activation("softmax");
              for (v1::Dataset* dataset : {&r.train, &r.validation}) {
                dataset->mutable_tensors(0)->set_shape(0, kSamples);
                dataset->mutable_tensors(0)->set_shape(1, kValues);

@@ -84,6 +84,29 @@ TEST_F(DatasetServiceTest, RegistersWhatHasBeenUploaded) {
   EXPECT_EQ(Create(other, &again).error_code(), StatusCode::ALREADY_EXISTS);
 }
 
+TEST_F(DatasetServiceTest, KnowsTheRangeOfValuesAndRefusesWhatIsNotFinite) {
+  v1::Dataset created;
+  ASSERT_TRUE(Create(Good(), &created).ok());
+  EXPECT_EQ(created.tensors(1).min_value(), 0);
+  EXPECT_EQ(created.tensors(1).max_value(), 23);
+
+  const float values[6] = {1, 2, 3, 4, std::numeric_limits<float>::quiet_NaN(), 6};
+  const std::string bytes(reinterpret_cast<const char*>(values), sizeof(values));
+  auto blobs = v1::BlobService::NewStub(server_.channel());
+  ASSERT_TRUE(Upload(*blobs, BlobOf(bytes), bytes).ok());
+  v1::Dataset bad = Good();
+  bad.set_name("bad");
+  v1::Tensor* x = bad.mutable_tensors(1);
+  x->set_dtype("float32");
+  x->clear_shape();
+  for (const int64_t dimension : {2, 3}) x->add_shape(dimension);
+  *x->mutable_blob() = BlobOf(bytes);
+  const grpc::Status status = Create(bad, &created);
+  EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(),
+              HasSubstr("dataset.tensors[1] (\"x\"): value 1 of sample 1 is NaN or infinite"));
+}
+
 TEST_F(DatasetServiceTest, RefusesWhatDoesNotFitAndSaysWhere) {
   using Change = std::function<void(v1::Dataset&)>;
   constexpr int64_t kHuge = std::numeric_limits<int64_t>::max();
