@@ -18,10 +18,9 @@ inline void Pause() {
 }
 
 // Waits until `value` differs from `old`: spins first, then parks in the kernel.
-template <typename T>
-T WaitWhileEqual(std::atomic<T>& value, T old) {
+uint32_t WaitWhileEqual(std::atomic<uint32_t>& value, uint32_t old) {
   for (int i = 0; i < kSpins; ++i) {
-    const T now = value.load(std::memory_order_acquire);
+    const uint32_t now = value.load(std::memory_order_acquire);
     if (now != old) return now;
     Pause();
   }
@@ -36,8 +35,9 @@ ThreadPool::ThreadPool(int threads) {
 }
 
 ThreadPool::~ThreadPool() {
-  loop_.store(-1, std::memory_order_release);
-  loop_.notify_all();
+  stopping_.store(true, std::memory_order_relaxed);
+  gate_.fetch_add(kNextLoop, std::memory_order_release);
+  gate_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
 
@@ -49,13 +49,11 @@ void ThreadPool::ParallelFor(int64_t pieces, Body body) {
   body_ = &body;
   pieces_ = pieces;
   next_piece_.store(0, std::memory_order_relaxed);
-  running_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-  loop_.fetch_add(1, std::memory_order_release);
-  loop_.notify_all();
+  gate_.fetch_add(kNextLoop | kOpen, std::memory_order_release);
+  gate_.notify_all();
   RunPieces(0);
-  for (int left = running_.load(std::memory_order_acquire); left != 0;) {
-    left = WaitWhileEqual(running_, left);
-  }
+  uint32_t gate = gate_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
+  while ((gate & kInside) != 0) gate = WaitWhileEqual(gate_, gate);
 }
 
 void ThreadPool::RunPieces(int thread) {
@@ -67,12 +65,23 @@ void ThreadPool::RunPieces(int thread) {
 
 void ThreadPool::WorkerLoop(int thread) {
   ResetFloatEnvironment();
-  int64_t seen = 0;
-  for (;;) {
-    seen = WaitWhileEqual(loop_, seen);
-    if (seen < 0) return;
+  uint32_t done = 0;  // the loop this thread was last inside
+  uint32_t gate = gate_.load(std::memory_order_acquire);
+  while (!stopping_.load(std::memory_order_relaxed)) {
+    const uint32_t loop = gate & ~(kOpen | kInside);
+    if ((gate & kOpen) == 0 || loop == done) {
+      gate = WaitWhileEqual(gate_, gate);
+      continue;
+    }
+    if (!gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel,
+                                     std::memory_order_acquire)) {
+      continue;
+    }
     RunPieces(thread);
-    if (running_.fetch_sub(1, std::memory_order_acq_rel) == 1) running_.notify_one();
+    done = loop;
+    gate = gate_.fetch_sub(1, std::memory_order_acq_rel) - 1;
+    // The last one out of a closed gate: the caller may be parked.
+    if ((gate & (kOpen | kInside)) == 0) gate_.notify_all();
   }
 }
 

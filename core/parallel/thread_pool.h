@@ -12,13 +12,19 @@ namespace lockstep {
 
 // Threads that share one loop at a time. Which thread takes which piece is free: results must not
 // depend on it, and by the numerics contract they do not.
+//
+// A thread joins a loop only if it gets to run before the pieces are gone, and the caller waits for
+// those that have joined. So on a machine whose cores are busy with something else a pool is no slower
+// than its caller alone.
 class ThreadPool {
  public:
-  // `threads` >= 1 counts the caller: a pool of 1 starts none.
+  // `threads` counts the caller: a pool of 1 starts none. At most kMaxThreads.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
+
+  static constexpr int kMaxThreads = 1024;
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
@@ -29,16 +35,23 @@ class ThreadPool {
   void ParallelFor(int64_t pieces, absl::FunctionRef<void(int64_t piece, int thread)> body);
 
  private:
+  using Body = absl::FunctionRef<void(int64_t, int)>;
+
+  // The gate, in one word: how many threads are inside, whether more may enter, and the number of the
+  // loop (which may wrap: a thread that sleeps that long has missed nothing).
+  static constexpr uint32_t kInside = kMaxThreads - 1;
+  static constexpr uint32_t kOpen = kMaxThreads;
+  static constexpr uint32_t kNextLoop = 2 * kOpen;
+
   void WorkerLoop(int thread);
   void RunPieces(int thread);
 
-  using Body = absl::FunctionRef<void(int64_t, int)>;
+  // Written by the caller while nobody is inside and the gate is closed.
   const Body* body_ = nullptr;
   int64_t pieces_ = 0;
   std::atomic<int64_t> next_piece_{0};
-  // Number of the current loop; changes tell the threads that there is work. -1: stop.
-  std::atomic<int64_t> loop_{0};
-  std::atomic<int> running_{0};
+  std::atomic<uint32_t> gate_{0};
+  std::atomic<bool> stopping_{false};
   std::vector<std::thread> workers_;
 };
 

@@ -10,6 +10,7 @@
 #include "core/network/network.h"
 #include "core/network/training_pass.h"
 #include "core/parallel/shards.h"
+#include "core/parallel/thread_pool.h"
 #include "core/training/evaluation.h"
 #include "core/training/optimizer.h"
 
@@ -19,7 +20,6 @@ namespace {
 constexpr int64_t kMaxSteps = int64_t{1} << 31;  // the random numbers' counter has 32 bits of step
 constexpr int64_t kMaxSamples = (int64_t{1} << 31) - 1;
 constexpr int kMaxShards = 256;
-constexpr int kMaxThreads = 1024;
 // Threads that the memory estimate counts with when the worker's decide.
 constexpr int kEstimateThreads = 16;
 
@@ -250,8 +250,8 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
   if (!training.has_shuffle()) training.set_shuffle(true);
   if (auto s = CheckRange("log_every", training.log_every(), 0, kMaxSteps); !s.ok()) return s;
   if (training.log_every() == 0) training.set_log_every(50);
-  if (spec.resources().threads() < 0 || spec.resources().threads() > kMaxThreads) {
-    return Invalid("resources.threads: must be within [0, ", kMaxThreads, "], got ",
+  if (spec.resources().threads() < 0 || spec.resources().threads() > ThreadPool::kMaxThreads) {
+    return Invalid("resources.threads: must be within [0, ", ThreadPool::kMaxThreads, "], got ",
                    spec.resources().threads());
   }
 
