@@ -48,6 +48,20 @@ v1::Initializer ZerosInitializer();
 v1::Initializer OnesInitializer();
 v1::Initializer GlorotUniformInitializer();
 
+// The fields that layers with a kernel share: activation, use_bias and the two initializers.
+template <typename Spec>
+absl::StatusOr<kernels::Activation> CheckWeights(const BuildContext& c, Spec* spec) {
+  auto activation = ParseActivation(c, spec->mutable_activation());
+  if (!activation.ok()) return activation;
+  if (!spec->has_use_bias()) spec->set_use_bias(true);
+  absl::Status status = CheckInitializer(c, "kernel_initializer", GlorotUniformInitializer(),
+                                         spec->mutable_kernel_initializer());
+  status.Update(CheckInitializer(c, "bias_initializer", ZerosInitializer(),
+                                 spec->mutable_bias_initializer()));
+  if (!status.ok()) return status;
+  return activation;
+}
+
 using LayerOr = absl::StatusOr<std::unique_ptr<const Layer>>;
 
 // One builder a layer kind; the table in layer_table.cc lists them.

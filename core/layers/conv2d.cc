@@ -324,19 +324,8 @@ LayerOr BuildConv2D(const BuildContext& c, v1::Layer* layer) {
                                    ", ", spec.filters(), "] is too large; at most ",
                                    kMaxElements, " values"));
   }
-  auto activation = ParseActivation(c, spec.mutable_activation());
+  auto activation = CheckWeights(c, &spec);
   if (!activation.ok()) return activation.status();
-  if (!spec.has_use_bias()) spec.set_use_bias(true);
-  if (auto s = CheckInitializer(c, "kernel_initializer", GlorotUniformInitializer(),
-                                spec.mutable_kernel_initializer());
-      !s.ok()) {
-    return s;
-  }
-  if (auto s = CheckInitializer(c, "bias_initializer", ZerosInitializer(),
-                                spec.mutable_bias_initializer());
-      !s.ok()) {
-    return s;
-  }
   return std::make_unique<Conv2D>(spec, *activation,
                                   Axis::Make(c.input[0], kernel->height, strides->height, same),
                                   Axis::Make(c.input[1], kernel->width, strides->width, same),

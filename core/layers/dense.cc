@@ -145,19 +145,8 @@ LayerOr BuildDense(const BuildContext& c, v1::Layer* layer) {
                       absl::StrCat("kernel [", c.input.size(), ", ", spec.units(),
                                    "] is too large; at most ", kMaxElements, " values"));
   }
-  auto activation = ParseActivation(c, spec.mutable_activation());
+  auto activation = CheckWeights(c, &spec);
   if (!activation.ok()) return activation.status();
-  if (!spec.has_use_bias()) spec.set_use_bias(true);
-  if (auto s = CheckInitializer(c, "kernel_initializer", GlorotUniformInitializer(),
-                                spec.mutable_kernel_initializer());
-      !s.ok()) {
-    return s;
-  }
-  if (auto s = CheckInitializer(c, "bias_initializer", ZerosInitializer(),
-                                spec.mutable_bias_initializer());
-      !s.ok()) {
-    return s;
-  }
   return std::make_unique<Dense>(spec, *activation, c.input.size());
 }
 

@@ -42,7 +42,7 @@ CLI::App* AddServe(CLI::App& app, ServeOptions& options) {
       ->check(CLI::Range(4, 1024))
       ->capture_default_str();
   serve->add_option("--max-job-memory-mb", options.max_job_memory_mb,
-                    "Larger jobs are refused; 0: three quarters of this machine's memory")
+                    "Larger jobs are refused; 0: three quarters of the machine's or container's memory")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   serve->add_option("--max-queue", options.max_queue,

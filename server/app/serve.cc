@@ -28,6 +28,7 @@
 #include "server/api/handler.h"
 #include "server/api/model_service.h"
 #include "server/app/listen_address.h"
+#include "server/app/memory_limit.h"
 #include "server/app/token_file.h"
 #include "server/jobs/job_manager.h"
 #include "server/jobs/job_service.h"
@@ -55,10 +56,6 @@ struct Refusal {
   int exit_code;
   std::string message;
 };
-
-int64_t PhysicalMemoryBytes() {
-  return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
-}
 
 // Everything that runs, in the order of its dependencies: members are destroyed in reverse.
 class Server {
@@ -153,7 +150,7 @@ absl::Status Server::OpenStores() {
   JobManager::Options jobs;
   jobs.runs_directory = directory_->runs();
   jobs.max_job_memory_bytes = options_.max_job_memory_mb > 0 ? options_.max_job_memory_mb << 20
-                                                             : PhysicalMemoryBytes() / 4 * 3;
+                                                             : MemoryLimitBytes() / 4 * 3;
   jobs.on_published = [models = models_.get()](const std::string& name, int64_t version) {
     models->Published(name, version);
   };

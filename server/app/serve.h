@@ -18,7 +18,7 @@ struct ServeOptions {
   std::string token_file;         // empty: clients need no token
   bool insecure = false;          // allows that beyond this machine
   int max_message_mb = 64;
-  int64_t max_job_memory_mb = 0;  // 0: three quarters of this machine's memory
+  int64_t max_job_memory_mb = 0;  // 0: three quarters of the memory there is
   int max_queue = 256;            // inference requests waiting, for each model version
 };
 
