@@ -123,7 +123,7 @@ struct KernelTable {
 
   // One image [height, width, channels].
   void (*max_pool)(const PoolGeometry& g, const float* x, float* y);
-  // Adds to dx, which the caller has set to zero.
+  // Writes all of dx: +0, to which each window adds its gradient at its largest value.
   void (*max_pool_backward)(const PoolGeometry& g, const float* x, const float* dy, float* dx);
 
   // In place over [rows, columns]; columns matter to softmax only.

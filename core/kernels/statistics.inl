@@ -142,6 +142,13 @@ static void MaxPool(const PoolGeometry& g, const float* x, float* y) {
 }
 
 static void MaxPoolBackward(const PoolGeometry& g, const float* x, const float* dy, float* dx) {
+  const bool overlap = g.stride_height < g.pool_height || g.stride_width < g.pool_width;
+  const bool cover = g.out_height * g.pool_height == g.height &&
+                     g.out_width * g.pool_width == g.width;
+  if (overlap || !cover) {
+    ForVectors(g.height * g.width * g.channels,
+               [&](int64_t i, int lanes) { StoreLanes(dx + i, lanes, Zero()); });
+  }
   ForWindows(g, [&](int64_t in, int64_t out, int lanes) {
     Vec tap;
     WindowMax(g, x + in, lanes, &tap);
@@ -151,7 +158,7 @@ static void MaxPoolBackward(const PoolGeometry& g, const float* x, const float* 
       for (int64_t j = 0; j < g.pool_width; ++j, number += 1.0f) {
         float* p = dx + in + (i * g.width + j) * g.channels;
         const Vec part = Select(Equal(tap, Set(number)), gradient, Zero());
-        StoreLanes(p, lanes, Add(LoadLanes(p, lanes), part));
+        StoreLanes(p, lanes, Add(overlap ? LoadLanes(p, lanes) : Zero(), part));
       }
     }
   });

@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "core/layers/build.h"
 
 namespace lockstep {
@@ -28,9 +26,8 @@ class MaxPooling2D final : public Layer {
   void Backward(const BackwardContext& c) const override {
     if (c.dx == nullptr) return;
     c.step.pool->ParallelFor(c.step.batch->samples, [&](int64_t n, int) {
-      float* dx = c.dx + n * in_size();
-      std::fill_n(dx, in_size(), 0.0f);
-      c.step.kernels->max_pool_backward(g_, c.x + n * in_size(), c.dy + n * out_size(), dx);
+      c.step.kernels->max_pool_backward(g_, c.x + n * in_size(), c.dy + n * out_size(),
+                                        c.dx + n * in_size());
     });
   }
 
