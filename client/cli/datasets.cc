@@ -25,8 +25,7 @@ struct LocalDataset {
 };
 
 absl::Status InFile(const std::string& path, const absl::Status& status) {
-  return absl::Status(status.code(),
-                      fmt::format("{}: {}", path, std::string(status.message())));
+  return absl::Status(status.code(), fmt::format("{}: {}", path, std::string(status.message())));
 }
 
 absl::StatusOr<LocalDataset> ReadLocal(const AddDatasetArguments& arguments) {
@@ -48,8 +47,8 @@ absl::StatusOr<LocalDataset> ReadLocal(const AddDatasetArguments& arguments) {
     local.tensors = *std::move(tensors);
     return local;
   }
-  absl::StatusOr<CsvTable> table = ReadCsv(
-      *file, {.label_column = arguments.label_column, .regression = arguments.regression});
+  absl::StatusOr<CsvTable> table =
+      ReadCsv(*file, {.label_column = arguments.label_column, .regression = arguments.regression});
   if (!table.ok()) return InFile(path, table.status());
   local.tensors.emplace("x", std::move(table->x));
   local.tensors.emplace("y", std::move(table->y));

@@ -50,9 +50,8 @@ void AddValues(std::span<const double> values, std::span<const double> targets, 
 absl::Status Add(const InferenceBatches::Batch& batch, Task task, Score* score) {
   const int64_t targets = std::ssize(batch.targets) / batch.samples;
   if (task == Task::kValues && targets != batch.outputs) {
-    return absl::InvalidArgumentError(
-        fmt::format("tensor y has {} numbers a sample, but the model answers with {}", targets,
-                    batch.outputs));
+    return absl::InvalidArgumentError(fmt::format(
+        "tensor y has {} numbers a sample, but the model answers with {}", targets, batch.outputs));
   }
   for (int64_t i = 0; i < batch.samples; ++i) {
     const auto values = std::span(batch.values).subspan(i * batch.outputs, batch.outputs);
@@ -82,8 +81,7 @@ absl::StatusOr<Score> Measure(InferenceBatches& batches, bool quiet) {
   Terminal terminal;
   const absl::Time start = absl::Now();
   while (score.samples < batches.samples()) {
-    absl::StatusOr<InferenceBatches::Batch> batch =
-        batches.Next(batches.samples() - score.samples);
+    absl::StatusOr<InferenceBatches::Batch> batch = batches.Next(batches.samples() - score.samples);
     if (!batch.ok()) return batch.status();
     if (absl::Status added = Add(*batch, batches.task(), &score); !added.ok()) return added;
     if (terminal.interactive() && !quiet) {

@@ -12,8 +12,8 @@ namespace lockstep {
 namespace {
 
 bool LooksNumeric(const std::string& cell) {
-  return !cell.empty() && (std::isdigit(static_cast<unsigned char>(cell[0])) ||
-                           (cell[0] == '-' && cell.size() > 1));
+  return !cell.empty() &&
+         (std::isdigit(static_cast<unsigned char>(cell[0])) || (cell[0] == '-' && cell.size() > 1));
 }
 
 // One value of a field; `index` counts in a repeated one.

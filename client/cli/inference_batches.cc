@@ -69,8 +69,8 @@ absl::StatusOr<InferenceBatches::Batch> InferenceBatches::Next(int64_t most) {
   batch.values.assign(prediction->values.begin(), prediction->values.end());
   batch.outputs = batch.values.size() / batch.samples;
   if (batch.outputs == 0 || batch.outputs * batch.samples != std::ssize(batch.values)) {
-    return absl::InternalError(fmt::format("{} samples were answered with {} values",
-                                           batch.samples, batch.values.size()));
+    return absl::InternalError(
+        fmt::format("{} samples were answered with {} values", batch.samples, batch.values.size()));
   }
   if (task_ == Task::kLogits) {
     for (int64_t i = 0; i < batch.samples; ++i) {
@@ -115,10 +115,9 @@ absl::StatusOr<InferenceBatches> InferenceBatches::Match(Client& client, const M
   const auto& wanted = model->spec().input().shape();
   const std::vector<int64_t> sample(wanted.begin(), wanted.end());
   if (inputs.sample_size() != ElementCount(sample)) {
-    return absl::InvalidArgumentError(
-        fmt::format("model {} takes samples of shape {}, but there are {} of shape {}",
-                    model->name(), ShapeString(sample), inputs.samples(),
-                    ShapeString(std::span(inputs.shape()).subspan(1))));
+    return absl::InvalidArgumentError(fmt::format(
+        "model {} takes samples of shape {}, but there are {} of shape {}", model->name(),
+        ShapeString(sample), inputs.samples(), ShapeString(std::span(inputs.shape()).subspan(1))));
   }
   return InferenceBatches(client, *std::move(model), std::move(inputs), std::move(labels));
 }

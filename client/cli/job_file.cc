@@ -50,8 +50,7 @@ absl::Status Explain(const JsonIndex& index, const std::string& message) {
   if (why == "Cannot find field.") {
     why = "no such field; there are " + FieldsOf(parent);
   }
-  return absl::InvalidArgumentError(
-      AtLine(index, path, path.empty() ? why : path + ": " + why));
+  return absl::InvalidArgumentError(AtLine(index, path, path.empty() ? why : path + ": " + why));
 }
 
 }  // namespace

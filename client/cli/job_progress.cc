@@ -108,8 +108,7 @@ ProgressLine JobProgress::Line(absl::Time now) const {
   const double attempt_s = absl::ToDoubleSeconds(last_event_ - attempt_started_);
   if (step_ > 0 && attempt_s > 0) {
     // From the attempt's mean pace, so that validation after each epoch is counted in.
-    line.remaining_s =
-        std::max(0.0, attempt_s / step_ * (total_steps_ - step_) - since_event_s);
+    line.remaining_s = std::max(0.0, attempt_s / step_ * (total_steps_ - step_) - since_event_s);
   }
   return line;
 }

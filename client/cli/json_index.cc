@@ -50,9 +50,7 @@ class Scanner {
     return line_;
   }
 
-  void SkipSpace() {
-    at_ = std::min(text_.find_first_not_of(" \t\r\n", at_), text_.size());
-  }
+  void SkipSpace() { at_ = std::min(text_.find_first_not_of(" \t\r\n", at_), text_.size()); }
 
   bool Take(char c) {
     SkipSpace();
@@ -133,8 +131,8 @@ class Scanner {
       ++at_;
     }
     const std::string_view word = text_.substr(start, at_ - start);
-    const bool number = !word.empty() && (word[0] == '-' || std::isdigit(
-                                              static_cast<unsigned char>(word[0])));
+    const bool number =
+        !word.empty() && (word[0] == '-' || std::isdigit(static_cast<unsigned char>(word[0])));
     if (number || word == "true" || word == "false" || word == "null") return absl::OkStatus();
     at_ = start;
     return Error(word.empty() ? fmt::format("a value is due, not '{}'", text_[at_])

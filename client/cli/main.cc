@@ -33,32 +33,32 @@ CLI::App* AddCommand(CLI::App& app, CommandLine& line, const std::string& name,
 }
 
 void AddJobCommands(CLI::App& app, CommandLine& line) {
-  CLI::App* submit = AddCommand(
-      app, line, "submit", "Hands in a training job; its spec is a JobSpec in JSON.",
-      "lockstep submit fashion-cnn.json --watch",
-      [&line](Session& session) { return Submit(session, line.submit); });
+  CLI::App* submit =
+      AddCommand(app, line, "submit", "Hands in a training job; its spec is a JobSpec in JSON.",
+                 "lockstep submit fashion-cnn.json --watch",
+                 [&line](Session& session) { return Submit(session, line.submit); });
   submit->add_option("JOB.json", line.submit.file, "The job's spec")->required();
   submit->add_option("--id", line.submit.id,
                      "The job's name; submitting the same again is then harmless");
   submit->add_flag("--watch", line.submit.watch, "Follow the job until it ends");
-  submit->add_option("--threads", line.submit.threads,
-                     "Threads it may use; the result is the same for any number")
+  submit
+      ->add_option("--threads", line.submit.threads,
+                   "Threads it may use; the result is the same for any number")
       ->check(CLI::PositiveNumber);
 
   AddCommand(app, line, "jobs", "Lists the jobs, newest first.", "lockstep jobs", &ListJobs);
 
-  CLI::App* show = AddCommand(
-      app, line, "show", "Says everything about a job.", "lockstep show my-job --json",
-      [&line](Session& session) { return ShowJob(session, line.job_id); });
+  CLI::App* show =
+      AddCommand(app, line, "show", "Says everything about a job.", "lockstep show my-job --json",
+                 [&line](Session& session) { return ShowJob(session, line.job_id); });
   show->add_option("ID", line.job_id, "The job")->required();
 
   CLI::App* watch = AddCommand(
       app, line, "watch",
       "Follows a job until it ends; one that has ended is told from its log.\n"
       "Ctrl-C detaches, the job goes on.",
-      "lockstep watch my-job --from 120", [&line](Session& session) {
-        return WatchJob(session, line.job_id, line.from_sequence);
-      });
+      "lockstep watch my-job --from 120",
+      [&line](Session& session) { return WatchJob(session, line.job_id, line.from_sequence); });
   watch->add_option("ID", line.job_id, "The job")->required();
   watch->add_option("--from", line.from_sequence, "The first event to show, from 1")
       ->check(CLI::NonNegativeNumber);
@@ -106,14 +106,14 @@ void AddModelCommands(CLI::App& app, CommandLine& line) {
 void AddDatasetCommands(CLI::App& app, CommandLine& line) {
   CLI::App* datasets = app.add_subcommand("datasets", "Registers and lists data sets.");
   datasets->require_subcommand(1);
-  CLI::App* add = AddCommand(
-      *datasets, line, "add",
-      "Uploads and registers a data set: inputs x and labels y. An upload that was cut\n"
-      "off goes on where it stopped.",
-      "lockstep datasets add digits --x images.idx.gz --y labels.idx.gz\n"
-      "  lockstep datasets add digits --npz digits.npz\n"
-      "  lockstep datasets add iris --csv iris.csv --label species",
-      [&line](Session& session) { return AddDataset(session, line.add_dataset); });
+  CLI::App* add =
+      AddCommand(*datasets, line, "add",
+                 "Uploads and registers a data set: inputs x and labels y. An upload that was cut\n"
+                 "off goes on where it stopped.",
+                 "lockstep datasets add digits --x images.idx.gz --y labels.idx.gz\n"
+                 "  lockstep datasets add digits --npz digits.npz\n"
+                 "  lockstep datasets add iris --csv iris.csv --label species",
+                 [&line](Session& session) { return AddDataset(session, line.add_dataset); });
   AddDatasetArguments& arguments = line.add_dataset;
   add->add_option("NAME", arguments.name, "Its name")->required();
   CLI::Option* x = add->add_option("--x", arguments.x, "Inputs: an IDX(.gz) or .npy file");
@@ -149,22 +149,22 @@ ExitCode Explain(const CLI::App& app, const CLI::ParseError& error) {
   }
   // CLI11 reports a misspelt command as one that is missing.
   const std::vector<std::string> unknown = app.remaining(/*recurse=*/true);
-  const std::string why = unknown.empty() || error.get_exit_code() !=
-                                                 static_cast<int>(CLI::ExitCodes::RequiredError)
-                              ? error.what()
-                              : "'" + unknown[0] + "' is unknown";
-  std::fprintf(stderr, "lockstep: usage: %s; `%s --help` explains\n", why.c_str(),
-               command.c_str());
+  const std::string why =
+      unknown.empty() || error.get_exit_code() != static_cast<int>(CLI::ExitCodes::RequiredError)
+          ? error.what()
+          : "'" + unknown[0] + "' is unknown";
+  std::fprintf(stderr, "lockstep: usage: %s; `%s --help` explains\n", why.c_str(), command.c_str());
   return kUsage;
 }
 
 int Main(int argc, char** argv) {
   CommandLine line;
   line.session.server = "127.0.0.1:8001";
-  CLI::App app("Trains neural networks on a Lockstep server, watches them and asks them.\n"
-               "Exit codes: 0 ok, 1 refused or the job did not succeed, 2 usage, 3 no server\n"
-               "answers, 130 detached by Ctrl-C.",
-               "lockstep");
+  CLI::App app(
+      "Trains neural networks on a Lockstep server, watches them and asks them.\n"
+      "Exit codes: 0 ok, 1 refused or the job did not succeed, 2 usage, 3 no server\n"
+      "answers, 130 detached by Ctrl-C.",
+      "lockstep");
   app.set_version_flag("--version", "lockstep " LOCKSTEP_VERSION);
   app.require_subcommand(1);
   app.fallthrough();  // global options may stand behind the command

@@ -13,13 +13,13 @@ namespace lockstep {
 
 // How far something is, ready to be drawn.
 struct ProgressLine {
-  std::string label;                   // "epoch 3/5"
-  std::optional<double> fraction;      // 0 to 1; without it there is no bar
-  std::string count;                   // "1202/2345"
+  std::string label;               // "epoch 3/5"
+  std::optional<double> fraction;  // 0 to 1; without it there is no bar
+  std::string count;               // "1202/2345"
   double elapsed_s = 0;
-  std::optional<double> remaining_s;   // unknown: "?" beside a fraction, else nothing
-  std::string rate;                    // "1.62k samples/s"; may be empty
-  std::vector<std::string> metrics;    // "loss=0.4312", the most important first
+  std::optional<double> remaining_s;  // unknown: "?" beside a fraction, else nothing
+  std::string rate;                   // "1.62k samples/s"; may be empty
+  std::vector<std::string> metrics;   // "loss=0.4312", the most important first
 };
 
 // One line as tqdm's readers know it:

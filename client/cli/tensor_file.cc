@@ -58,8 +58,7 @@ std::vector<double> Decode(DType dtype, std::span<const std::byte> bytes) {
 absl::StatusOr<Tensor> ReadTensorFile(const std::string& path) {
   absl::StatusOr<std::string> file = ReadFile(path);
   if (!file.ok()) return file.status();
-  absl::StatusOr<Tensor> tensor =
-      file->starts_with("\x93NUMPY") ? ReadNpy(*file) : ReadIdx(*file);
+  absl::StatusOr<Tensor> tensor = file->starts_with("\x93NUMPY") ? ReadNpy(*file) : ReadIdx(*file);
   if (!tensor.ok()) {
     return absl::Status(tensor.status().code(),
                         fmt::format("{}: {}", path, std::string(tensor.status().message())));
@@ -75,8 +74,7 @@ SampleReader::SampleReader(DType dtype, std::vector<int64_t> shape)
       shape_(std::move(shape)),
       sample_size_(ElementCount(std::span(shape_).subspan(1))) {}
 
-SampleReader::SampleReader(Tensor tensor)
-    : SampleReader(tensor.dtype, std::move(tensor.shape)) {
+SampleReader::SampleReader(Tensor tensor) : SampleReader(tensor.dtype, std::move(tensor.shape)) {
   bytes_ = std::move(tensor.bytes);
 }
 

@@ -123,14 +123,13 @@ void WatchView::PrintOutcome(const v1::Job& job) {
     terminal_.Print(fmt::format("next:    lockstep fetch {} -o weights.safetensors", job.id()));
     return;
   }
-  const std::string model =
-      fmt::format("{}:{}", job.published().name(), job.published().version());
+  const std::string model = fmt::format("{}:{}", job.published().name(), job.published().version());
   terminal_.Print("  model  " + model);
   const v1::DataSpec& data = job.spec().data();
   terminal_.Print(fmt::format("next:    lockstep fetch {} -o weights.safetensors", model));
-  terminal_.Print(fmt::format(
-      "         lockstep predict {} --dataset {} --first 10", model,
-      data.has_validation() ? data.validation().dataset() : data.train().dataset()));
+  terminal_.Print(
+      fmt::format("         lockstep predict {} --dataset {} --first 10", model,
+                  data.has_validation() ? data.validation().dataset() : data.train().dataset()));
 }
 
 }  // namespace

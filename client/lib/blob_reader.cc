@@ -36,8 +36,7 @@ absl::StatusOr<std::string> BlobReader::Next() {
     while (call_->reader->Read(&response)) {
       if (response.offset() != offset_) {
         return absl::DataLossError(absl::StrCat("blob ", sha256_, ": the server sent offset ",
-                                                response.offset(), " where ", offset_,
-                                                " was due"));
+                                                response.offset(), " where ", offset_, " was due"));
       }
       total_bytes_ = response.total_bytes();
       offset_ += response.data().size();
@@ -58,9 +57,8 @@ absl::StatusOr<std::string> BlobReader::Read(int64_t length) {
     absl::StatusOr<std::string> chunk = Next();
     if (!chunk.ok()) return chunk.status();
     if (chunk->empty()) {
-      return absl::OutOfRangeError(absl::StrCat("blob ", sha256_, " ends ",
-                                                length - static_cast<int64_t>(bytes.size()),
-                                                " bytes early"));
+      return absl::OutOfRangeError(absl::StrCat(
+          "blob ", sha256_, " ends ", length - static_cast<int64_t>(bytes.size()), " bytes early"));
     }
     const size_t wanted = length - bytes.size();
     bytes.append(*chunk, 0, wanted);

@@ -31,9 +31,9 @@ class BlobReader {
 
   const Connection* const connection_;
   const std::string sha256_;
-  int64_t offset_;            // of the next byte to come from the server
+  int64_t offset_;  // of the next byte to come from the server
   int64_t total_bytes_ = 0;
-  std::string pending_;       // arrived, but not asked for by Read() yet
+  std::string pending_;  // arrived, but not asked for by Read() yet
   std::unique_ptr<Call> call_;
 };
 

@@ -41,8 +41,8 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& opt
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   // Whatever proxy the environment names for the web is not for this server.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  std::shared_ptr<grpc::Channel> channel = grpc::CreateCustomChannel(
-      options.address, grpc::InsecureChannelCredentials(), arguments);
+  std::shared_ptr<grpc::Channel> channel =
+      grpc::CreateCustomChannel(options.address, grpc::InsecureChannelCredentials(), arguments);
 
   const auto deadline = absl::ToChronoTime(absl::Now() + options.connect_timeout);
   for (grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/true);
@@ -51,9 +51,8 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const ClientOptions& opt
       return absl::UnavailableError(absl::StrCat("nothing answers at ", options.address));
     }
     if (!channel->WaitForStateChange(state, deadline)) {
-      return absl::UnavailableError(
-          absl::StrCat("no answer from ", options.address, " within ",
-                       absl::FormatDuration(options.connect_timeout)));
+      return absl::UnavailableError(absl::StrCat("no answer from ", options.address, " within ",
+                                                 absl::FormatDuration(options.connect_timeout)));
     }
   }
   return std::unique_ptr<Client>(new Client(std::make_unique<Connection>(options, channel)));
@@ -80,8 +79,8 @@ absl::StatusOr<v1::Job> Client::GetJob(const std::string& id) {
 }
 
 absl::StatusOr<std::vector<v1::Job>> Client::ListJobs() {
-  auto response = Call(*connection_, connection_->jobs, &v1::JobService::Stub::ListJobs,
-                       v1::ListJobsRequest());
+  auto response =
+      Call(*connection_, connection_->jobs, &v1::JobService::Stub::ListJobs, v1::ListJobsRequest());
   if (!response.ok()) return response.status();
   return ToVector(response->mutable_jobs());
 }
@@ -116,8 +115,8 @@ absl::StatusOr<v1::Dataset> Client::GetDataset(const std::string& name) {
 }
 
 absl::StatusOr<std::vector<v1::Dataset>> Client::ListDatasets() {
-  auto response = Call(*connection_, connection_->datasets,
-                       &v1::DatasetService::Stub::ListDatasets, v1::ListDatasetsRequest());
+  auto response = Call(*connection_, connection_->datasets, &v1::DatasetService::Stub::ListDatasets,
+                       v1::ListDatasetsRequest());
   if (!response.ok()) return response.status();
   return ToVector(response->mutable_datasets());
 }

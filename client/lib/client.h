@@ -77,8 +77,7 @@ class Client {
   // Asks `model` for predictions of raw values (the model applies its own scale and offset). Model
   // version 0: the newest. RESOURCE_EXHAUSTED: the server is busy, ask again.
   absl::StatusOr<Prediction> Infer(const std::string& model, int64_t version,
-                                   const std::string& input_name,
-                                   const std::vector<int64_t>& shape,
+                                   const std::string& input_name, const std::vector<int64_t>& shape,
                                    std::span<const float> values);
 
   // Called with the bytes the other side has so far and their total.

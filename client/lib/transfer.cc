@@ -105,8 +105,8 @@ absl::Status Client::DownloadBlob(const v1::Blob& blob,
     if (progress) progress(received, reader->total_bytes());
   }
   if (received != blob.size_bytes()) {
-    return absl::DataLossError(absl::StrCat("received ", received, " bytes of a blob of ",
-                                            blob.size_bytes()));
+    return absl::DataLossError(
+        absl::StrCat("received ", received, " bytes of a blob of ", blob.size_bytes()));
   }
   if (const std::string digest = hasher.Finish(); digest != blob.sha256()) {
     return absl::DataLossError(

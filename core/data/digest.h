@@ -15,8 +15,8 @@ namespace lockstep {
 class Hasher {
  public:
   enum class Algorithm {
-    kSha256,       // names of blobs and data sets, fingerprints
-    kBlake2s256,   // hash of a training state
+    kSha256,      // names of blobs and data sets, fingerprints
+    kBlake2s256,  // hash of a training state
   };
 
   explicit Hasher(Algorithm algorithm);

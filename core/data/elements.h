@@ -15,14 +15,22 @@ namespace lockstep {
 template <typename Body>
 void WithElementType(DType dtype, Body body) {
   switch (dtype) {
-    case DType::kUint8: return body(static_cast<const uint8_t*>(nullptr));
-    case DType::kInt8: return body(static_cast<const int8_t*>(nullptr));
-    case DType::kUint16: return body(static_cast<const uint16_t*>(nullptr));
-    case DType::kInt16: return body(static_cast<const int16_t*>(nullptr));
-    case DType::kInt32: return body(static_cast<const int32_t*>(nullptr));
-    case DType::kInt64: return body(static_cast<const int64_t*>(nullptr));
-    case DType::kFloat32: return body(static_cast<const float*>(nullptr));
-    case DType::kFloat64: return body(static_cast<const double*>(nullptr));
+    case DType::kUint8:
+      return body(static_cast<const uint8_t*>(nullptr));
+    case DType::kInt8:
+      return body(static_cast<const int8_t*>(nullptr));
+    case DType::kUint16:
+      return body(static_cast<const uint16_t*>(nullptr));
+    case DType::kInt16:
+      return body(static_cast<const int16_t*>(nullptr));
+    case DType::kInt32:
+      return body(static_cast<const int32_t*>(nullptr));
+    case DType::kInt64:
+      return body(static_cast<const int64_t*>(nullptr));
+    case DType::kFloat32:
+      return body(static_cast<const float*>(nullptr));
+    case DType::kFloat64:
+      return body(static_cast<const double*>(nullptr));
   }
 }
 

@@ -57,8 +57,8 @@ absl::StatusOr<std::unique_ptr<const InferenceModel>> InferenceModel::Create(
   return model;
 }
 
-void NetworkInferenceModel::Predict(int64_t samples, std::span<const float> x,
-                                    std::span<float> y, Arena& arena) const {
+void NetworkInferenceModel::Predict(int64_t samples, std::span<const float> x, std::span<float> y,
+                                    Arena& arena) const {
   // Small parts keep the activations in the cache; rows do not see each other, so no bit changes.
   const int64_t most = std::min<int64_t>(32, samples);
   const int64_t input_bytes =
@@ -73,7 +73,7 @@ void NetworkInferenceModel::Predict(int64_t samples, std::span<const float> x,
     kernels.scale_float(x.data() + begin * network_.input().size(), part * network_.input().size(),
                         network_.scale(), network_.offset(), scaled);
     pass_.Run(kernels, parameters_.data(), buffers_.data(), part, scaled,
-                    y.data() + begin * network_.output().size(), memory.data() + input_bytes);
+              y.data() + begin * network_.output().size(), memory.data() + input_bytes);
   }
 }
 

@@ -26,10 +26,10 @@ class InferenceModel {
     std::unique_ptr<Memory> memory_;
   };
 
-  // `safetensors` as Trainer::SerializeWeights wrote it. INVALID_ARGUMENT lists every tensor that is
-  // missing, left over or of the wrong shape; FAILED_PRECONDITION on a CPU without AVX2 and FMA.
-  static absl::StatusOr<std::unique_ptr<const InferenceModel>> Create(
-      const v1::ModelSpec& spec, std::string_view safetensors);
+  // `safetensors` as Trainer::SerializeWeights wrote it. INVALID_ARGUMENT lists every tensor that
+  // is missing, left over or of the wrong shape; FAILED_PRECONDITION on a CPU without AVX2 and FMA.
+  static absl::StatusOr<std::unique_ptr<const InferenceModel>> Create(const v1::ModelSpec& spec,
+                                                                      std::string_view safetensors);
   virtual ~InferenceModel() = default;
 
   // Shapes of one sample, without the batch.

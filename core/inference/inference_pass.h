@@ -25,7 +25,7 @@ class InferencePass {
  private:
   const Network& network_;
   const bool logits_;
-  int64_t largest_ = 0;        // floats of the largest activation of one sample
+  int64_t largest_ = 0;  // floats of the largest activation of one sample
   int64_t scratch_bytes_ = 0;
 };
 

@@ -4,13 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 
-// The loops that the contract's bits are defined by (../README.md states each as a formula; the tests
-// hold them as scalar loops). Built once an instruction set; Kernels() is the set for this CPU. All
-// functions run on the calling thread, allocate nothing, and give every output element the same bits
-// whatever the instruction set, the split of rows over calls, or the alignment of the pointers.
+// The loops that the contract's bits are defined by (../README.md states each as a formula; the
+// tests hold them as scalar loops). Built once an instruction set; Kernels() is the set for this
+// CPU. All functions run on the calling thread, allocate nothing, and give every output element the
+// same bits whatever the instruction set, the split of rows over calls, or the alignment of the
+// pointers.
 //
-// Plain C types only: this header is compiled for every instruction set, and an inline function in it
-// could be merged by the linker into code that an older CPU runs.
+// Plain C types only: this header is compiled for every instruction set, and an inline function in
+// it could be merged by the linker into code that an older CPU runs.
 namespace lockstep::kernels {
 
 // Where row r of a matrix starts: base + (r / width) * outer + (r % width) * inner, in floats. A
@@ -23,8 +24,8 @@ struct RowMap {
   int64_t inner;
 };
 
-// A run of consecutive k of a contraction: the left operand's values at row + a, a + 1, ..., and the
-// right operand's rows b, b + 1, ...
+// A run of consecutive k of a contraction: the left operand's values at row + a, a + 1, ..., and
+// the right operand's rows b, b + 1, ...
 struct Segment {
   int64_t a;
   int64_t b;
@@ -40,14 +41,15 @@ struct RightOperand {
 
 enum class Activation : uint8_t { kLinear, kRelu, kSigmoid, kTanh, kSoftmax };
 
-// y[r, j] = sum over k of a[r, k] * b[k, j], then + bias[j], then ReLU if asked for (rules 1 and 7).
+// y[r, j] = sum over k of a[r, k] * b[k, j], then + bias[j], then ReLU if asked for (rules 1 and
+// 7).
 struct RowContraction {
   RowMap a;
   RightOperand b;
   const Segment* segments;
   int64_t segment_count;
-  RowMap y;             // rows of b.columns floats
-  const float* bias;    // [columns] or null
+  RowMap y;           // rows of b.columns floats
+  const float* bias;  // [columns] or null
   bool relu;
 };
 
@@ -58,29 +60,29 @@ struct RowRun {
   int64_t length;
 };
 
-// w[i, j] (+)= sum over the runs' rows r of x[r, i] * dy[r, j]: one chunk of a weight gradient. Runs are
-// taken in order.
+// w[i, j] (+)= sum over the runs' rows r of x[r, i] * dy[r, j]: one chunk of a weight gradient.
+// Runs are taken in order.
 struct ColumnContraction {
   const RowRun* runs;
   int64_t run_count;
   int64_t x_stride;
   int64_t dy_stride;
-  int64_t rows;         // of w
-  int64_t columns;      // of w; its row stride too
+  int64_t rows;     // of w
+  int64_t columns;  // of w; its row stride too
   float* w;
-  bool first_chunk;     // store instead of add
-  bool last_chunk;      // then add +0
+  bool first_chunk;  // store instead of add
+  bool last_chunk;   // then add +0
 };
 
 struct PoolGeometry {
-  int64_t height, width, channels;          // of x
+  int64_t height, width, channels;  // of x
   int64_t out_height, out_width;
   int64_t pool_height, pool_width;
   int64_t stride_height, stride_width;
 };
 
 struct AdamStep {
-  float alpha;          // learning rate with both bias corrections
+  float alpha;  // learning rate with both bias corrections
   float one_minus_beta_1;
   float one_minus_beta_2;
   float epsilon;

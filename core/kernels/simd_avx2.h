@@ -1,5 +1,5 @@
-// The vector operations of the kernels for x86-64-v3. Included once, inside the kernels' namespace of
-// this instruction set, by kernels_avx2.cc; simd_avx512.h says what each one does.
+// The vector operations of the kernels for x86-64-v3. Included once, inside the kernels' namespace
+// of this instruction set, by kernels_avx2.cc; simd_avx512.h says what each one does.
 
 constexpr int kLanes = 8;
 constexpr int kTileVectors = 2;
@@ -16,9 +16,7 @@ static inline __m256i FirstLanes(int n) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 static inline Vec LoadFirst(const float* p, int n) { return _mm256_maskload_ps(p, FirstLanes(n)); }
-static inline void StoreFirst(float* p, int n, Vec x) {
-  _mm256_maskstore_ps(p, FirstLanes(n), x);
-}
+static inline void StoreFirst(float* p, int n, Vec x) { _mm256_maskstore_ps(p, FirstLanes(n), x); }
 
 static inline Vec Add(Vec a, Vec b) { return _mm256_add_ps(a, b); }
 static inline Vec Sub(Vec a, Vec b) { return _mm256_sub_ps(a, b); }

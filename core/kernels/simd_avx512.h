@@ -1,6 +1,6 @@
-// The vector operations of the kernels for x86-64-v4. Included once, inside the kernels' namespace of
-// this instruction set, by kernels_avx512.cc; simd_avx2.h has the same for x86-64-v3, and a port adds
-// one more such file.
+// The vector operations of the kernels for x86-64-v4. Included once, inside the kernels' namespace
+// of this instruction set, by kernels_avx512.cc; simd_avx2.h has the same for x86-64-v3, and a port
+// adds one more such file.
 
 constexpr int kLanes = 16;
 // Tile of contract_rows and contract_columns: accumulators of kTileRows[vectors] rows and up to

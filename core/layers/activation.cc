@@ -16,10 +16,9 @@ class ActivationLayer final : public Layer {
   bool ends_in_softmax() const override { return activation_ == kernels::Activation::kSoftmax; }
 
   void Forward(const ForwardContext& c) const override {
-    ParallelRows(*c.step.pool, c.step.batch->samples * shape_.positions(), 64,
-                 [&](int64_t begin, int64_t end) {
-                   Rows(*c.step.kernels, c.x, c.y, c.logits, begin, end);
-                 });
+    ParallelRows(
+        *c.step.pool, c.step.batch->samples * shape_.positions(), 64,
+        [&](int64_t begin, int64_t end) { Rows(*c.step.kernels, c.x, c.y, c.logits, begin, end); });
   }
 
   void Infer(const InferContext& c) const override {
@@ -29,15 +28,14 @@ class ActivationLayer final : public Layer {
   void Backward(const BackwardContext& c) const override {
     if (c.dx == nullptr) return;
     const int64_t channels = shape_.channels();
-    ParallelRows(*c.step.pool, c.step.batch->samples * shape_.positions(), 64,
-                 [&](int64_t begin, int64_t end) {
-                   std::copy(c.dy + begin * channels, c.dy + end * channels,
-                             c.dx + begin * channels);
-                   if (c.logits) return;
-                   c.step.kernels->activate_backward(activation_, end - begin, channels,
-                                                     c.y + begin * channels,
-                                                     c.dx + begin * channels);
-                 });
+    ParallelRows(
+        *c.step.pool, c.step.batch->samples * shape_.positions(), 64,
+        [&](int64_t begin, int64_t end) {
+          std::copy(c.dy + begin * channels, c.dy + end * channels, c.dx + begin * channels);
+          if (c.logits) return;
+          c.step.kernels->activate_backward(activation_, end - begin, channels,
+                                            c.y + begin * channels, c.dx + begin * channels);
+        });
   }
 
  private:

@@ -7,9 +7,9 @@
 namespace lockstep {
 namespace {
 
-// Ioffe and Szegedy, "Batch Normalization", 2015, algorithm 1, over the global batch: statistics and
-// backward sums are combined over all shards, and over all workers, before anything uses them.
-// Conventions: proto/lockstep/v1/model.proto. Arithmetic: numerics.md rules 2, 5 and 6.
+// Ioffe and Szegedy, "Batch Normalization", 2015, algorithm 1, over the global batch: statistics
+// and backward sums are combined over all shards, and over all workers, before anything uses them.
+// Conventions: proto/lockstep/v1/model.proto. Arithmetic: core/README.md, rules 2, 5 and 6.
 class BatchNormalization final : public Layer {
  public:
   BatchNormalization(const v1::BatchNormalization& spec, Shape shape)
@@ -48,8 +48,8 @@ class BatchNormalization final : public Layer {
     double* counts = moments + nodes * 2 * channels;
     std::byte* partial = reinterpret_cast<std::byte*>(counts + nodes);
     for (int64_t i = 0; i < nodes; ++i) {
-      counts[i] = static_cast<double>(step.batch->node_samples(step.batch->nodes[i]) *
-                                      shape_.positions());
+      counts[i] =
+          static_cast<double>(step.batch->node_samples(step.batch->nodes[i]) * shape_.positions());
     }
     NodeMoments(step, c.x, shape_.positions(), channels, partial, moments);
     step.collective->CombineMoments(channels, {moments, static_cast<size_t>(nodes * 2 * channels)},
@@ -62,8 +62,7 @@ class BatchNormalization final : public Layer {
     for (int64_t i = 0; i < channels; ++i) {
       mean[i] = moments[i];
       variance[i] = moments[channels + i] / count;
-      c.buffers[0][i] =
-          static_cast<float>(momentum * c.buffers[0][i] + (1.0 - momentum) * mean[i]);
+      c.buffers[0][i] = static_cast<float>(momentum * c.buffers[0][i] + (1.0 - momentum) * mean[i]);
       c.buffers[1][i] =
           static_cast<float>(momentum * c.buffers[1][i] + (1.0 - momentum) * variance[i]);
     }
@@ -124,9 +123,9 @@ class BatchNormalization final : public Layer {
     if (c.dx == nullptr) return;
     ParallelRows(*step.pool, step.batch->samples * shape_.positions(), 64,
                  [&](int64_t begin, int64_t end) {
-                   step.kernels->normalize_backward(
-                       c.dy + begin * channels, c.x + begin * channels, end - begin, channels, m,
-                       k0, k1, k2, c.dx + begin * channels);
+                   step.kernels->normalize_backward(c.dy + begin * channels, c.x + begin * channels,
+                                                    end - begin, channels, m, k0, k1, k2,
+                                                    c.dx + begin * channels);
                  });
   }
 
@@ -185,9 +184,10 @@ LayerOr BuildBatchNormalization(const BuildContext& c, v1::Layer* layer) {
   v1::BatchNormalization& spec = *layer->mutable_batch_normalization();
   if (!spec.has_momentum()) spec.set_momentum(0.99);
   if (!(spec.momentum() >= 0 && spec.momentum() <= 1)) {
-    return FieldError(c, "momentum",
-                      absl::StrCat("must be within [0, 1] (it weighs the old value, as in Keras), got ",
-                                   spec.momentum()));
+    return FieldError(
+        c, "momentum",
+        absl::StrCat("must be within [0, 1] (it weighs the old value, as in Keras), got ",
+                     spec.momentum()));
   }
   if (!spec.has_epsilon()) spec.set_epsilon(1e-3);
   if (!(spec.epsilon() > 0) || !std::isfinite(spec.epsilon())) {

@@ -47,8 +47,7 @@ absl::StatusOr<Pair> ParsePair(const BuildContext& c, absl::string_view field,
   }
   if (values->size() == 1) values->Add(values->Get(0));
   if (values->size() != 2) {
-    return FieldError(c, field,
-                      absl::StrCat("must have one or two numbers, got ", values->size()));
+    return FieldError(c, field, absl::StrCat("must have one or two numbers, got ", values->size()));
   }
   for (int64_t value : *values) {
     if (value < 1) return FieldError(c, field, absl::StrCat("must be >= 1, got ", value));

@@ -39,7 +39,8 @@ struct Axis {
 
   int64_t padded() const { return pad_before + in + pad_after; }
 
-  // For the input gradient dy is padded with zeros, so that every tap of every pixel reads something.
+  // For the input gradient dy is padded with zeros, so that every tap of every pixel reads
+  // something.
   int64_t gradient_before() const { return CeilDiv(kernel - 1, stride); }
   int64_t gradient_padded() const {
     return gradient_before() + std::max(out, (in - 1 + pad_before) / stride + 1);
@@ -152,8 +153,8 @@ class Conv2D final : public Layer {
     const int64_t samples = step.batch->samples;
     if (activation_ != kernels::Activation::kLinear) {
       ParallelRows(*step.pool, samples * positions(), 64, [&](int64_t begin, int64_t end) {
-        step.kernels->activate_backward(activation_, end - begin, filters_,
-                                        c.y + begin * filters_, c.dy + begin * filters_);
+        step.kernels->activate_backward(activation_, end - begin, filters_, c.y + begin * filters_,
+                                        c.dy + begin * filters_);
       });
     }
     const float* x = padded_ ? reinterpret_cast<const float*>(c.saved) : c.x;
@@ -214,15 +215,14 @@ class Conv2D final : public Layer {
                w_.pad_before * in_);
       x = padded;
     }
-    kernels.contract_rows(
-        {.a = {x, w_.out, h_.stride * w_.padded() * in_, w_.stride * in_},
-         .b = {kernel, filters_},
-         .segments = forward_segments_.data(),
-         .segment_count = std::ssize(forward_segments_),
-         .y = {y, 1, filters_, 0},
-         .bias = bias,
-         .relu = activation_ == kernels::Activation::kRelu},
-        0, positions());
+    kernels.contract_rows({.a = {x, w_.out, h_.stride * w_.padded() * in_, w_.stride * in_},
+                           .b = {kernel, filters_},
+                           .segments = forward_segments_.data(),
+                           .segment_count = std::ssize(forward_segments_),
+                           .y = {y, 1, filters_, 0},
+                           .bias = bias,
+                           .relu = activation_ == kernels::Activation::kRelu},
+                          0, positions());
     if (activation_ != kernels::Activation::kRelu && activation_ != kernels::Activation::kLinear) {
       kernels.activate(activation_, positions(), filters_, y);
     }
@@ -305,31 +305,30 @@ LayerOr BuildConv2D(const BuildContext& c, v1::Layer* layer) {
   }
   const bool same = spec.padding() == "same";
   if (!same && (kernel->height > c.input[0] || kernel->width > c.input[1])) {
-    return FieldError(c, "kernel_size",
-                      absl::StrCat("[", kernel->height, ", ", kernel->width,
-                                   "] does not fit the input [", c.input[0], ", ", c.input[1],
-                                   ", ", c.input[2], "] with padding \"valid\""));
+    return FieldError(
+        c, "kernel_size",
+        absl::StrCat("[", kernel->height, ", ", kernel->width, "] does not fit the input [",
+                     c.input[0], ", ", c.input[1], ", ", c.input[2], "] with padding \"valid\""));
   }
   // A larger kernel than the padded image could ever fill is a mistake, and costs memory.
   if (kernel->height > 2 * c.input[0] + 1 || kernel->width > 2 * c.input[1] + 1) {
-    return FieldError(c, "kernel_size",
-                      absl::StrCat("[", kernel->height, ", ", kernel->width,
-                                   "] is more than twice the input [", c.input[0], ", ",
-                                   c.input[1], ", ", c.input[2], "]"));
+    return FieldError(
+        c, "kernel_size",
+        absl::StrCat("[", kernel->height, ", ", kernel->width, "] is more than twice the input [",
+                     c.input[0], ", ", c.input[1], ", ", c.input[2], "]"));
   }
   const int64_t in = c.input[2];
   if (spec.filters() > kMaxElements / kernel->height / kernel->width / in) {
-    return FieldError(c, "filters",
-                      absl::StrCat("kernel [", kernel->height, ", ", kernel->width, ", ", in,
-                                   ", ", spec.filters(), "] is too large; at most ",
-                                   kMaxElements, " values"));
+    return FieldError(
+        c, "filters",
+        absl::StrCat("kernel [", kernel->height, ", ", kernel->width, ", ", in, ", ",
+                     spec.filters(), "] is too large; at most ", kMaxElements, " values"));
   }
   auto activation = CheckWeights(c, &spec);
   if (!activation.ok()) return activation.status();
   return std::make_unique<Conv2D>(spec, *activation,
                                   Axis::Make(c.input[0], kernel->height, strides->height, same),
-                                  Axis::Make(c.input[1], kernel->width, strides->width, same),
-                                  in);
+                                  Axis::Make(c.input[1], kernel->width, strides->width, same), in);
 }
 
 }  // namespace lockstep

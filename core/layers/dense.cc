@@ -79,8 +79,7 @@ class Dense final : public Layer {
                                         c.dy + begin * units_);
       });
     }
-    WeightGradient(gradient_, step, c.x, c.dy, c.scratch, c.gradients[0],
-                   c.gradient_node_stride);
+    WeightGradient(gradient_, step, c.x, c.dy, c.scratch, c.gradients[0], c.gradient_node_stride);
     if (spec_.use_bias()) {
       NodeSums(step, c.dy, nullptr, nullptr, 1, units_, c.scratch, c.sums[1], c.sum_node_stride);
     }

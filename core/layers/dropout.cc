@@ -7,8 +7,8 @@
 namespace lockstep {
 namespace {
 
-// In training y = x * mask, mask = 1 / (1 - rate) where the element's random number is >= rate, else
-// 0; the mask is a function of seed, step, layer, position in the global batch and element, so
+// In training y = x * mask, mask = 1 / (1 - rate) where the element's random number is >= rate,
+// else 0; the mask is a function of seed, step, layer, position in the global batch and element, so
 // Backward computes it again instead of keeping it. The identity in inference.
 class Dropout final : public Layer {
  public:

@@ -15,8 +15,8 @@
 
 namespace lockstep {
 
-// How a parameter's gradient comes to be, which says where a layer puts it and how shards and workers
-// combine it (numerics.md rules 1, 2 and 5).
+// How a parameter's gradient comes to be, which says where a layer puts it and how shards and
+// workers combine it (core/README.md, rules 1, 2 and 5).
 enum class GradientKind {
   kContraction,  // float, one value a local node, summed over the tree at the end of the step
   kSum,          // double, likewise; rounded to float once the root is known
@@ -34,12 +34,12 @@ struct TensorSpec {
   GradientKind gradient = GradientKind::kContraction;  // of parameters
 };
 
-// The shards of one global batch that this worker computes. Its samples are numbered from 0 here and
-// lie shard after shard.
+// The shards of one global batch that this worker computes. Its samples are numbered from 0 here
+// and lie shard after shard.
 struct Batch {
-  int64_t samples = 0;          // here
-  int64_t global_samples = 0;   // B', over all workers
-  int64_t first_position = 0;   // of sample 0 in the global batch
+  int64_t samples = 0;         // here
+  int64_t global_samples = 0;  // B', over all workers
+  int64_t first_position = 0;  // of sample 0 in the global batch
   // First sample of each local shard, and the end: shards may be empty.
   std::vector<int64_t> shard_begin;
   // Local shards [begin, end) of each local node, as indices into shard_begin.
@@ -84,11 +84,11 @@ struct BackwardContext {
   const StepContext& step;
   const float* x;
   const float* y;
-  float* dy;   // may be overwritten
-  float* dx;   // null when nobody needs it
+  float* dy;  // may be overwritten
+  float* dx;  // null when nobody needs it
   std::span<const float* const> parameters;
-  // Per parameter: of kind kContraction one tensor a local node, `node_stride` floats apart; of kind
-  // kGlobal one tensor.
+  // Per parameter: of kind kContraction one tensor a local node, `node_stride` floats apart; of
+  // kind kGlobal one tensor.
   std::span<float* const> gradients;
   int64_t gradient_node_stride;
   // Per parameter of kind kSum: one tensor a local node, `sum_node_stride` doubles apart.

@@ -3,8 +3,8 @@
 namespace lockstep {
 namespace {
 
-// y[n, i, j, c] = the largest x in the window at (i * stride, j * stride); of equal ones the first in
-// (row, column) order gets the gradient.
+// y[n, i, j, c] = the largest x in the window at (i * stride, j * stride); of equal ones the first
+// in (row, column) order gets the gradient.
 class MaxPooling2D final : public Layer {
  public:
   explicit MaxPooling2D(const kernels::PoolGeometry& geometry) : g_(geometry) {}
@@ -53,10 +53,10 @@ LayerOr BuildMaxPooling2D(const BuildContext& c, v1::Layer* layer) {
   auto strides = ParsePair(c, "strides", spec.mutable_strides(), *pool, kMaxExtent);
   if (!strides.ok()) return strides.status();
   if (pool->height > c.input[0] || pool->width > c.input[1]) {
-    return FieldError(c, "pool_size",
-                      absl::StrCat("[", pool->height, ", ", pool->width,
-                                   "] does not fit the input [", c.input[0], ", ", c.input[1],
-                                   ", ", c.input[2], "]"));
+    return FieldError(
+        c, "pool_size",
+        absl::StrCat("[", pool->height, ", ", pool->width, "] does not fit the input [", c.input[0],
+                     ", ", c.input[1], ", ", c.input[2], "]"));
   }
   return std::make_unique<MaxPooling2D>(
       kernels::PoolGeometry{.height = c.input[0],

@@ -16,8 +16,8 @@ constexpr int kMaxDepth = 10;  // 256 shards
 
 int64_t BlocksOf(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
 
-// Calls body(first row, rows, block number) for each block of the samples [begin, end), which belong
-// to one shard and whose first block is number `block`. Returns the number after the last.
+// Calls body(first row, rows, block number) for each block of the samples [begin, end), which
+// belong to one shard and whose first block is number `block`. Returns the number after the last.
 template <typename Body>
 int64_t ForBlocks(int64_t begin, int64_t end, int64_t positions, int64_t block, Body body) {
   const int64_t stride = positions == 1 ? end - begin : positions;
@@ -121,20 +121,20 @@ void NodeMoments(const StepContext& step, const float* x, int64_t positions, int
       for (int v = node.begin; v < node.end; ++v) {
         MomentsLevel& shard = stack[depth++];
         shard.count = 0;
-        block = ForBlocks(
-            batch.shard_begin[v], batch.shard_begin[v + 1], positions, block,
-            [&](int64_t row, int64_t rows, int64_t b) {
-              const float* s1 = partial + b * 2 * channels + c0;
-              const float* s2 = s1 + channels;
-              const float* x0 = x + row * channels + c0;
-              leaf.count = static_cast<double>(rows);
-              for (int64_t c = 0; c < n; ++c) {
-                const double sum = s1[c];
-                leaf.mean[c] = x0[c] + sum / leaf.count;
-                leaf.m2[c] = std::max(0.0, s2[c] - sum * sum / leaf.count);
-              }
-              MergeMoments(n, shard.count, shard.mean, shard.m2, leaf.count, leaf.mean, leaf.m2);
-            });
+        block = ForBlocks(batch.shard_begin[v], batch.shard_begin[v + 1], positions, block,
+                          [&](int64_t row, int64_t rows, int64_t b) {
+                            const float* s1 = partial + b * 2 * channels + c0;
+                            const float* s2 = s1 + channels;
+                            const float* x0 = x + row * channels + c0;
+                            leaf.count = static_cast<double>(rows);
+                            for (int64_t c = 0; c < n; ++c) {
+                              const double sum = s1[c];
+                              leaf.mean[c] = x0[c] + sum / leaf.count;
+                              leaf.m2[c] = std::max(0.0, s2[c] - sum * sum / leaf.count);
+                            }
+                            MergeMoments(n, shard.count, shard.mean, shard.m2, leaf.count,
+                                         leaf.mean, leaf.m2);
+                          });
         merge(tree.PushMerges());
       }
       merge(tree.FinalMerges());

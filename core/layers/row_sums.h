@@ -6,22 +6,22 @@
 
 #include "core/layers/layer.h"
 
-// Sums across samples (numerics.md rule 2): per channel, over blocks of 128 rows that restart at each
-// shard, and at each sample when a sample has several positions. Blocks are summed by the kernels in
-// float, in parallel; what they give is combined here in double, block after block within a shard,
-// shards over the tree of each local node.
+// Sums across samples (core/README.md, rule 2): per channel, over blocks of 128 rows that restart
+// at each shard, and at each sample when a sample has several positions. Blocks are summed by the
+// kernels in float, in parallel; what they give is combined here in double, block after block
+// within a shard, shards over the tree of each local node.
 namespace lockstep {
 
 // Bytes of scratch for one of the functions below.
 int64_t RowSumsScratchBytes(const Capacity& capacity, int64_t positions, int64_t channels);
 
-// BatchNorm statistics: for each local node a row {mean[C], M2[C]} in `moments`, where M2 is the sum
-// of squared distances to the mean. x is [samples * positions, channels].
+// BatchNorm statistics: for each local node a row {mean[C], M2[C]} in `moments`, where M2 is the
+// sum of squared distances to the mean. x is [samples * positions, channels].
 void NodeMoments(const StepContext& step, const float* x, int64_t positions, int64_t channels,
                  std::byte* scratch, double* moments);
 
-// For each local node a row of sums in `sums`, `node_stride` doubles apart: the channels' sums of dy,
-// and, with x, then those of dy * (x - m).
+// For each local node a row of sums in `sums`, `node_stride` doubles apart: the channels' sums of
+// dy, and, with x, then those of dy * (x - m).
 void NodeSums(const StepContext& step, const float* dy, const float* x, const float* m,
               int64_t positions, int64_t channels, std::byte* scratch, double* sums,
               int64_t node_stride);

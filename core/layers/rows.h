@@ -12,10 +12,9 @@ namespace lockstep {
 // have at least `least` rows; one thread takes all in one.
 template <typename Body>
 void ParallelRows(ThreadPool& pool, int64_t rows, int64_t least, Body body) {
-  const int64_t pieces =
-      pool.threads() == 1
-          ? (rows > 0 ? 1 : 0)
-          : std::min<int64_t>(4 * pool.threads(), (rows + least - 1) / least);
+  const int64_t pieces = pool.threads() == 1
+                             ? (rows > 0 ? 1 : 0)
+                             : std::min<int64_t>(4 * pool.threads(), (rows + least - 1) / least);
   pool.ParallelFor(pieces, [&](int64_t piece, int) {
     body(piece * rows / pieces, (piece + 1) * rows / pieces);
   });

@@ -9,8 +9,8 @@
 
 namespace lockstep {
 
-// The k of a contraction as runs that lie together in memory, cut where a chunk ends (numerics.md
-// rule 1): chunks count k from 0 over all runs added.
+// The k of a contraction as runs that lie together in memory, cut where a chunk ends
+// (core/README.md, rule 1): chunks count k from 0 over all runs added.
 class SegmentList {
  public:
   explicit SegmentList(int64_t chunk) : chunk_(chunk) {}

@@ -29,15 +29,15 @@ int64_t ThreadScratchBytes(const WeightGradientShape& shape, int shards, int thr
   const int64_t runs = RunsAChunk(shape) * static_cast<int64_t>(sizeof(RowRun));
   // The lowest level of the stack is the gradient itself.
   const int64_t levels = TreeReducer::Depth(shards) - 1;
-  const int64_t partial = levels * RowsAPiece(shape, threads) * shape.columns *
-                          static_cast<int64_t>(sizeof(float));
+  const int64_t partial =
+      levels * RowsAPiece(shape, threads) * shape.columns * static_cast<int64_t>(sizeof(float));
   return (runs + partial + 63) / 64 * 64;
 }
 
 // Adds one chunk, the samples [begin, end), to the rows [row_begin, row_end) of w.
-void AddChunk(const WeightGradientShape& shape, const kernels::KernelTable& kernels,
-              const float* x, const float* dy, int64_t begin, int64_t end, bool first, bool last,
-              int64_t row_begin, int64_t row_end, RowRun* runs, float* w) {
+void AddChunk(const WeightGradientShape& shape, const kernels::KernelTable& kernels, const float* x,
+              const float* dy, int64_t begin, int64_t end, bool first, bool last, int64_t row_begin,
+              int64_t row_end, RowRun* runs, float* w) {
   for (int64_t row = row_begin; row < row_end;) {
     const int64_t slice = row / shape.slice_rows;
     const int64_t rows = std::min(row_end, (slice + 1) * shape.slice_rows) - row;

@@ -22,22 +22,24 @@ absl::Status InputError(absl::string_view field, absl::string_view problem) {
 absl::StatusOr<Shape> CheckInput(v1::Input* input) {
   if (input->shape().empty()) return InputError("shape", "is required, for example [28, 28, 1]");
   if (input->shape_size() > 3) {
-    return InputError("shape", absl::StrCat("must have one to three dimensions, got ",
-                                            input->shape_size()));
+    return InputError("shape",
+                      absl::StrCat("must have one to three dimensions, got ", input->shape_size()));
   }
   int64_t size = 1;
   for (int64_t dim : input->shape()) {
     if (dim < 1) return InputError("shape", absl::StrCat("dimensions must be >= 1, got ", dim));
     if (dim > kMaxElements / size) {
-      return InputError("shape", absl::StrCat(ShapeString({input->shape().data(), static_cast<size_t>(input->shape_size())}), " is too large; at most ",
-                                              kMaxElements, " values a sample"));
+      return InputError("shape",
+                        absl::StrCat(ShapeString({input->shape().data(),
+                                                  static_cast<size_t>(input->shape_size())}),
+                                     " is too large; at most ", kMaxElements, " values a sample"));
     }
     size *= dim;
   }
   if (!input->has_scale()) input->set_scale(1.0f);
   if (!std::isfinite(input->scale()) || !std::isfinite(input->offset())) {
-    return InputError("scale", absl::StrCat("scale and offset must be finite, got ",
-                                            input->scale(), " and ", input->offset()));
+    return InputError("scale", absl::StrCat("scale and offset must be finite, got ", input->scale(),
+                                            " and ", input->offset()));
   }
   if (input->name().empty()) input->set_name("input");
   return Shape({input->shape().begin(), input->shape().end()});
@@ -65,9 +67,9 @@ absl::Status Append(const std::vector<TensorSpec>& specs, const Network::Node& n
     tensors->push_back({absl::StrCat(node.name, ".", spec.name), spec, *total, size});
     *total += (size + kAlignment - 1) / kAlignment * kAlignment;
     if (*total > kMaxElements) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          node.path, ": with \"", node.name, "\" the model has ", *total,
-          " values in its parameters or buffers; at most ", kMaxElements));
+      return absl::InvalidArgumentError(
+          absl::StrCat(node.path, ": with \"", node.name, "\" the model has ", *total,
+                       " values in its parameters or buffers; at most ", kMaxElements));
     }
   }
   return absl::OkStatus();
@@ -99,12 +101,14 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
     const LayerKind* kind = FindKind(layer->kind_case());
     if (kind == nullptr) {
       std::string known;
-      for (const LayerKind& k : LayerKinds()) absl::StrAppend(&known, known.empty() ? "" : ", ", k.name);
+      for (const LayerKind& k : LayerKinds())
+        absl::StrAppend(&known, known.empty() ? "" : ", ", k.name);
       return absl::InvalidArgumentError(absl::StrCat(base, ": must be one of ", known));
     }
     if (layer->name().empty()) {
       const int number = kind_count[kind->name]++;
-      layer->set_name(number == 0 ? std::string(kind->name) : absl::StrCat(kind->name, "_", number));
+      layer->set_name(number == 0 ? std::string(kind->name)
+                                  : absl::StrCat(kind->name, "_", number));
     }
     if (!ValidName(layer->name())) {
       return absl::InvalidArgumentError(
@@ -129,12 +133,12 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
                  .buffer_count = 0};
     node.output = node.layer->output_shape();
     if (node.output.channels() > kMaxElements / node.output.positions()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          path, ": output ", ShapeString(node.output.dims()), " of \"", node.name,
-          "\" is too large; at most ", kMaxElements, " values a sample"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ": output ", ShapeString(node.output.dims()), " of \"", node.name,
+                       "\" is too large; at most ", kMaxElements, " values a sample"));
     }
-    if (auto s = Append(node.layer->parameters(), node, &network.parameters_,
-                        &network.parameters_size_);
+    if (auto s =
+            Append(node.layer->parameters(), node, &network.parameters_, &network.parameters_size_);
         !s.ok()) {
       return s;
     }

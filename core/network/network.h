@@ -21,8 +21,8 @@ struct NetworkTensor {
   int64_t size;
 };
 
-// Layers with everything that follows from their specs: shapes, and where each tensor lies. Immutable
-// after Build and free of weights, so one network serves any number of threads.
+// Layers with everything that follows from their specs: shapes, and where each tensor lies.
+// Immutable after Build and free of weights, so one network serves any number of threads.
 //
 // All parameters form one flat vector and all buffers another; optimizer, reduction, hash and
 // checkpoints are loops over them. Tensors start at multiples of 16 floats; the gaps stay zero.

@@ -69,14 +69,14 @@ int64_t SizeOfKind(const Network& network, GradientKind kind) {
 }  // namespace
 
 int64_t TrainingPass::MemoryBytes(const Network& network, const Capacity& capacity, int nodes) {
-  const int64_t floats = nodes * network.parameters_size() + SizeOfKind(network, GradientKind::kGlobal);
+  const int64_t floats =
+      nodes * network.parameters_size() + SizeOfKind(network, GradientKind::kGlobal);
   const int64_t doubles = nodes * SizeOfKind(network, GradientKind::kSum);
   return Plan(network, capacity, nullptr).bytes + floats * static_cast<int64_t>(sizeof(float)) +
          doubles * static_cast<int64_t>(sizeof(double));
 }
 
-TrainingPass::TrainingPass(const Network& network, const Capacity& capacity, int nodes,
-                           bool logits)
+TrainingPass::TrainingPass(const Network& network, const Capacity& capacity, int nodes, bool logits)
     : network_(network),
       logits_(logits),
       arena_(Plan(network, capacity, nullptr).bytes),
@@ -187,7 +187,8 @@ const Network::Node* TrainingPass::FirstNonFinite(int64_t samples) const {
   for (size_t i = 0; i < outputs_.size(); ++i) {
     const Network::Node& node = network_.nodes()[i];
     const float* y = outputs_[i];
-    if (!std::all_of(y, y + samples * node.output.size(), [](float v) { return std::isfinite(v); })) {
+    if (!std::all_of(y, y + samples * node.output.size(),
+                     [](float v) { return std::isfinite(v); })) {
       return &node;
     }
   }

@@ -45,9 +45,9 @@ class TrainingPass {
   const bool logits_;
   AlignedBuffer<std::byte> arena_;
   float* input_ = nullptr;
-  std::vector<float*> outputs_;       // by layer; a view's is its input's
-  std::vector<std::byte*> saved_;     // by layer
-  float* gradients_[2] = {};          // of the activations: of a layer's output and of its input
+  std::vector<float*> outputs_;    // by layer; a view's is its input's
+  std::vector<std::byte*> saved_;  // by layer
+  float* gradients_[2] = {};       // of the activations: of a layer's output and of its input
   std::byte* scratch_ = nullptr;
   // Gradients by kind: contractions [nodes][parameters], where node 0's row becomes the whole
   // gradient; sums [nodes][sums]; what is global already, once.

@@ -47,8 +47,8 @@ std::string WriteWeights(const Network& network, const v1::ModelSpec& spec, int6
                           tensors);
 }
 
-absl::Status ReadWeights(const Network& network, std::string_view file,
-                         std::span<float> parameters, std::span<float> buffers) {
+absl::Status ReadWeights(const Network& network, std::string_view file, std::span<float> parameters,
+                         std::span<float> buffers) {
   auto read = ReadSafetensors(file);
   if (!read.ok()) return read.status();
   std::map<std::string, const FloatTensorView*> left;

@@ -18,8 +18,8 @@ std::string WriteWeights(const Network& network, const v1::ModelSpec& spec, int6
                          std::span<const float> parameters, std::span<const float> buffers);
 
 // INVALID_ARGUMENT lists every tensor that is missing, left over or of another shape.
-absl::Status ReadWeights(const Network& network, std::string_view file,
-                         std::span<float> parameters, std::span<float> buffers);
+absl::Status ReadWeights(const Network& network, std::string_view file, std::span<float> parameters,
+                         std::span<float> buffers);
 
 }  // namespace lockstep
 

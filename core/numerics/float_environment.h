@@ -4,8 +4,8 @@
 namespace lockstep {
 
 // Round to nearest, gradual underflow, no traps: what the contract's bits rest on (rule 12). A
-// library linked with -ffast-math may have changed it behind our back, so every thread that computes
-// sets it before it starts.
+// library linked with -ffast-math may have changed it behind our back, so every thread that
+// computes sets it before it starts.
 void ResetFloatEnvironment();
 
 }  // namespace lockstep

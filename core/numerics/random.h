@@ -10,8 +10,9 @@ namespace lockstep {
 enum class RandomPurpose : uint32_t { kInitialize = 1, kShuffle = 2, kDropout = 3 };
 
 // Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
-// 1, 2, 3", 2011). The key is the job's seed; the counter says what a number is for, so any thread or
-// worker can compute any of them in any order (numerics.md rule 10). A value type without state.
+// 1, 2, 3", 2011). The key is the job's seed; the counter says what a number is for, so any thread
+// or worker can compute any of them in any order (core/README.md, rule 10). A value type without
+// state.
 class Random {
  public:
   // `index` counts layers or tensors of the model.

@@ -14,8 +14,8 @@ namespace lockstep {
 // depend on it, and by the numerics contract they do not.
 //
 // A thread joins a loop only if it gets to run before the pieces are gone, and the caller waits for
-// those that have joined. So on a machine whose cores are busy with something else a pool is no slower
-// than its caller alone.
+// those that have joined. So on a machine whose cores are busy with something else a pool is no
+// slower than its caller alone.
 class ThreadPool {
  public:
   // `threads` counts the caller: a pool of 1 starts none. At most kMaxThreads.
@@ -37,8 +37,8 @@ class ThreadPool {
  private:
   using Body = absl::FunctionRef<void(int64_t, int)>;
 
-  // The gate, in one word: how many threads are inside, whether more may enter, and the number of the
-  // loop (which may wrap: a thread that sleeps that long has missed nothing).
+  // The gate, in one word: how many threads are inside, whether more may enter, and the number of
+  // the loop (which may wrap: a thread that sleeps that long has missed nothing).
   static constexpr uint32_t kInside = kMaxThreads - 1;
   static constexpr uint32_t kOpen = kMaxThreads;
   static constexpr uint32_t kNextLoop = 2 * kOpen;

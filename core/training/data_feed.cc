@@ -46,10 +46,9 @@ absl::StatusOr<DataFeed> DataFeed::Create(absl::string_view path, const Labelled
     feed.labels_.reserve(count);
     ForElements(data.y.dtype, data.y.bytes, [&](auto element) {
       if (!(element >= 0 && static_cast<double>(element) < static_cast<double>(classes))) {
-        status = absl::InvalidArgumentError(
-            absl::StrCat(path, ".y: label of sample ", feed.labels_.size(), " is ",
-                         static_cast<int64_t>(element), "; the model has classes 0 to ",
-                         classes - 1));
+        status = absl::InvalidArgumentError(absl::StrCat(
+            path, ".y: label of sample ", feed.labels_.size(), " is ",
+            static_cast<int64_t>(element), "; the model has classes 0 to ", classes - 1));
         return false;
       }
       feed.labels_.push_back(static_cast<int32_t>(element));
@@ -79,9 +78,9 @@ void DataFeed::Inputs(const kernels::KernelTable& kernels, std::span<const int32
       const int64_t element_size = DTypeSize(x_.dtype);
       ForElements(x_.dtype, x_.bytes.subspan(first * element_size, input_size_ * element_size),
                   [&](auto element) {
-        *out++ = static_cast<float>(element);
-        return true;
-      });
+                    *out++ = static_cast<float>(element);
+                    return true;
+                  });
       kernels.scale_float(x, input_size_, scale_, offset_, x);
     }
     x += input_size_;

@@ -17,8 +17,8 @@ namespace lockstep {
 // Thread-safe; the data must outlive it.
 class DataFeed {
  public:
-  // Checks every value: INVALID_ARGUMENT names `path` ("data.train"), tensor and sample. `classes` is
-  // 0 when the targets are values.
+  // Checks every value: INVALID_ARGUMENT names `path` ("data.train"), tensor and sample. `classes`
+  // is 0 when the targets are values.
   static absl::StatusOr<DataFeed> Create(absl::string_view path, const LabelledData& data,
                                          const Network& network, int64_t classes);
 

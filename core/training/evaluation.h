@@ -11,8 +11,8 @@
 namespace lockstep {
 
 // Loss and accuracy over a whole data set, in inference mode. Per-sample values are placed by the
-// sample's position and summed in double over blocks of 1024, blocks in order (numerics.md rule 8), so
-// no split over threads can change a bit. Memory is planned once; not thread-safe.
+// sample's position and summed in double over blocks of 1024, blocks in order (core/README.md, rule
+// 8), so no split over threads can change a bit. Memory is planned once; not thread-safe.
 class Evaluation {
  public:
   struct Result {

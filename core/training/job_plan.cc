@@ -61,8 +61,8 @@ absl::Status CheckOptimizer(v1::Optimizer* optimizer) {
   if (!sgd.has_learning_rate()) sgd.set_learning_rate(0.01);
   absl::Status status = CheckPositive("sgd.learning_rate", sgd.learning_rate());
   if (!(sgd.momentum() >= 0 && sgd.momentum() <= 1)) {
-    status.Update(Invalid("training.optimizer.sgd.momentum: must be within [0, 1], got ",
-                          sgd.momentum()));
+    status.Update(
+        Invalid("training.optimizer.sgd.momentum: must be within [0, 1], got ", sgd.momentum()));
   }
   return status;
 }
@@ -73,9 +73,10 @@ absl::Status CheckLoss(const v1::TrainingSpec& training, const Network& network)
   if (training.loss().has_sparse_categorical_crossentropy()) {
     const bool from_logits = training.loss().sparse_categorical_crossentropy().from_logits();
     if (network.output().rank() != 1 || network.output().size() < 2) {
-      return Invalid("training.loss.sparse_categorical_crossentropy: needs an output [N, classes] "
-                     "with at least 2 classes, but layer \"", last.name, "\" gives [N, ",
-                     ShapeString(network.output().dims()).substr(1));
+      return Invalid(
+          "training.loss.sparse_categorical_crossentropy: needs an output [N, classes] "
+          "with at least 2 classes, but layer \"",
+          last.name, "\" gives [N, ", ShapeString(network.output().dims()).substr(1));
     }
     if (from_logits == last.layer->ends_in_softmax()) {
       return Invalid("training.loss.sparse_categorical_crossentropy.from_logits: ",
@@ -84,8 +85,9 @@ absl::Status CheckLoss(const v1::TrainingSpec& training, const Network& network)
                      last.name, from_logits ? "\" ends in a softmax" : "\" does not");
     }
   } else if (!training.loss().has_mean_squared_error()) {
-    return Invalid("training.loss: is required: sparse_categorical_crossentropy or "
-                   "mean_squared_error");
+    return Invalid(
+        "training.loss: is required: sparse_categorical_crossentropy or "
+        "mean_squared_error");
   }
   for (const std::string& metric : training.metrics()) {
     if (metric != "accuracy") {
@@ -116,9 +118,8 @@ bool ShapesFit(std::span<const int64_t> data, std::span<const int64_t> wanted) {
   return without_ones(data) == without_ones(wanted);
 }
 
-absl::Status CheckSource(absl::string_view path, v1::DataSource* source,
-                         const v1::Dataset& dataset, const v1::TrainingSpec& training,
-                         const Network& network) {
+absl::Status CheckSource(absl::string_view path, v1::DataSource* source, const v1::Dataset& dataset,
+                         const v1::TrainingSpec& training, const Network& network) {
   if (source->x().empty()) source->set_x("x");
   if (source->y().empty()) source->set_y("y");
   const v1::Tensor* x = FindTensor(dataset, source->x());
@@ -130,8 +131,8 @@ absl::Status CheckSource(absl::string_view path, v1::DataSource* source,
       for (const v1::Tensor& t : dataset.tensors()) {
         absl::StrAppend(&names, names.empty() ? "" : ", ", t.name());
       }
-      return Invalid(path, ".", field, ": data set \"", dataset.name(), "\" has no tensor \"",
-                     name, "\"; it has ", names);
+      return Invalid(path, ".", field, ": data set \"", dataset.name(), "\" has no tensor \"", name,
+                     "\"; it has ", names);
     }
     if (tensor->shape().empty() || tensor->shape(0) < 1) {
       return Invalid(path, ".", field, ": \"", name, "\" has no samples");
@@ -189,12 +190,13 @@ double RoughBytes(const Network& network, int64_t batch_size) {
 int64_t EstimateMemory(const v1::JobSpec& spec, const Network& network,
                        int64_t validation_samples) {
   const v1::TrainingSpec& training = spec.training();
-  const int threads = spec.resources().threads() > 0 ? spec.resources().threads() : kEstimateThreads;
+  const int threads =
+      spec.resources().threads() > 0 ? spec.resources().threads() : kEstimateThreads;
   const Capacity capacity = {training.batch_size(), training.shards(), threads};
   const int64_t validation =
-      validation_samples == 0 ? 0
-                              : Evaluation::MemoryBytes(network, Loss(training.loss()),
-                                                        validation_samples, threads);
+      validation_samples == 0
+          ? 0
+          : Evaluation::MemoryBytes(network, Loss(training.loss()), validation_samples, threads);
   const int64_t vectors = 1 + Optimizer::SlotCount(training.optimizer());
   // Beside the pass: parameters with the optimizer's vectors, buffers, and a copy being serialised.
   return TrainingPass::MemoryBytes(network, capacity, 1) + validation +
@@ -202,8 +204,7 @@ int64_t EstimateMemory(const v1::JobSpec& spec, const Network& network,
              ((vectors + 1) * network.parameters_size() + 2 * network.buffers_size());
 }
 
-std::string Fingerprint(v1::JobSpec spec, const v1::Dataset& train,
-                        const v1::Dataset* validation) {
+std::string Fingerprint(v1::JobSpec spec, const v1::Dataset& train, const v1::Dataset* validation) {
   spec.clear_resources();
   spec.clear_publish_as();
   spec.mutable_data()->mutable_train()->set_dataset(DatasetDigest(train));
@@ -226,7 +227,8 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
   if (auto s = CheckLoss(training, *network); !s.ok()) return s;
   if (auto s = CheckOptimizer(training.mutable_optimizer()); !s.ok()) return s;
   v1::DataSpec& data = *plan.spec.mutable_data();
-  if (auto s = CheckSource("data.train", data.mutable_train(), train, training, *network); !s.ok()) {
+  if (auto s = CheckSource("data.train", data.mutable_train(), train, training, *network);
+      !s.ok()) {
     return s;
   }
   if (validation != nullptr) {

@@ -21,10 +21,10 @@ struct JobPlan {
   int64_t memory_bytes = 0;  // estimate of what a worker allocates for it
 };
 
-// Checks everything about a job but the values of its data. `validation` is null when the spec names
-// none. INVALID_ARGUMENT with the field's path, the value and what is allowed; RESOURCE_EXHAUSTED
-// with the estimate when it would need more than `max_memory_bytes`. Allocates nothing large,
-// whatever the spec says.
+// Checks everything about a job but the values of its data. `validation` is null when the spec
+// names none. INVALID_ARGUMENT with the field's path, the value and what is allowed;
+// RESOURCE_EXHAUSTED with the estimate when it would need more than `max_memory_bytes`. Allocates
+// nothing large, whatever the spec says.
 absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& train,
                                 const v1::Dataset* validation, int64_t max_memory_bytes);
 

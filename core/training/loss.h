@@ -31,7 +31,8 @@ class Loss {
   v1::Loss::KindCase kind_;
 };
 
-// correct[r] = 1 where the largest of row r's outputs (the first of equal ones) is its label's, else 0.
+// correct[r] = 1 where the largest of row r's outputs (the first of equal ones) is its label's,
+// else 0.
 void MarkCorrect(int64_t rows, int64_t columns, const float* y, const int32_t* labels,
                  float* correct);
 

@@ -52,8 +52,8 @@ struct Trainer::Impl {
         batch_values(loss.has_classes() ? 0 : training.batch_size() * network.output().size()),
         losses(training.batch_size()),
         correct(training.batch_size()),
-        sums_scratch(RowSumsScratchBytes(
-            {training.batch_size(), training.shards(), pool->threads()}, 1, 1)),
+        sums_scratch(
+            RowSumsScratchBytes({training.batch_size(), training.shards(), pool->threads()}, 1, 1)),
         recorder(plan, !training.metrics().empty()) {
     context.kernels = kernels::Kernels();
     context.pool = pool;
@@ -96,7 +96,8 @@ struct Trainer::Impl {
 void Trainer::Impl::Gather(std::span<const int32_t> samples) {
   const int64_t size = network.input().size();
   ParallelRows(*context.pool, std::ssize(samples), 8, [&](int64_t begin, int64_t end) {
-    train.Inputs(*context.kernels, samples.subspan(begin, end - begin), pass.input() + begin * size);
+    train.Inputs(*context.kernels, samples.subspan(begin, end - begin),
+                 pass.input() + begin * size);
   });
   if (loss.has_classes()) {
     train.Labels(samples, batch_labels.data());
@@ -130,11 +131,12 @@ absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch(const Batch& batch) {
   BatchSums sums = {.samples = batch.global_samples, .loss = SumOverBatch(losses.data())};
   if (!std::isfinite(sums.loss)) {
     const Network::Node* node = pass.FirstNonFinite(batch.samples);
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the loss is no longer finite at step ", step + 1,
-        node == nullptr ? "" : absl::StrCat("; the first layer with such values is \"", node->name,
-                                            "\" (", node->path, ")"),
-        "; a smaller learning_rate may help"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the loss is no longer finite at step ", step + 1,
+                     node == nullptr ? ""
+                                     : absl::StrCat("; the first layer with such values is \"",
+                                                    node->name, "\" (", node->path, ")"),
+                     "; a smaller learning_rate may help"));
   }
   if (!training.metrics().empty()) {
     MarkCorrect(batch.samples, columns, pass.output(), targets.labels, correct.data());
@@ -174,8 +176,8 @@ absl::Status Trainer::Impl::Step() {
     if (auto s = CheckFiniteState(); !s.ok()) return s;
     std::optional<Evaluation::Result> validated;
     if (evaluation) {
-      validated = evaluation->Run(*context.kernels, *context.pool, parameters.data(),
-                                  buffers.data());
+      validated =
+          evaluation->Run(*context.kernels, *context.pool, parameters.data(), buffers.data());
     }
     recorder.EndEpoch(step, epoch, validated, StateHash());
   }
@@ -230,9 +232,8 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(
     if (!feed.ok()) return feed.status();
     validation_feed = *std::move(feed);
   }
-  return std::unique_ptr<Trainer>(
-      new Trainer(std::make_unique<Impl>(plan, *std::move(network), *std::move(train_feed),
-                                         std::move(validation_feed), pool)));
+  return std::unique_ptr<Trainer>(new Trainer(std::make_unique<Impl>(
+      plan, *std::move(network), *std::move(train_feed), std::move(validation_feed), pool)));
 }
 
 Trainer::Trainer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

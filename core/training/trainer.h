@@ -29,16 +29,16 @@ class Trainer {
   // Checks the data's values (labels within the classes, no NaN or infinity): INVALID_ARGUMENT with
   // the sample's number.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(
-      const JobPlan& plan, const LabelledData& train,
-      const std::optional<LabelledData>& validation, ThreadPool* pool);
+      const JobPlan& plan, const LabelledData& train, const std::optional<LabelledData>& validation,
+      ThreadPool* pool);
   ~Trainer();
 
   bool done() const;
   // Optimizer steps done.
   int64_t step() const;
 
-  // One optimizer step; after the last one of an epoch also its validation. FAILED_PRECONDITION with
-  // step and layer when the loss (or, at the end of an epoch, a weight) is no longer finite;
+  // One optimizer step; after the last one of an epoch also its validation. FAILED_PRECONDITION
+  // with step and layer when the loss (or, at the end of an epoch, a weight) is no longer finite;
   // training cannot go on after that.
   absl::Status Step();
 

@@ -45,13 +45,13 @@ class Upload final : public grpc::ServerReadReactor<v1::WriteBlobRequest> {
       writer_ = *std::move(writer);
     }
     if (request_.offset() != writer_->offset()) {
-      return End(absl::InvalidArgumentError(absl::StrCat(
-          "offset: must be ", writer_->offset(), ", where the bytes held so far end, got ",
-          request_.offset())));
+      return End(absl::InvalidArgumentError(absl::StrCat("offset: must be ", writer_->offset(),
+                                                         ", where the bytes held so far end, got ",
+                                                         request_.offset())));
     }
     if (static_cast<int64_t>(request_.data().size()) > kChunkBytes) {
-      return End(absl::InvalidArgumentError(absl::StrCat(
-          "data: must be at most ", kChunkBytes, " bytes, got ", request_.data().size())));
+      return End(absl::InvalidArgumentError(absl::StrCat("data: must be at most ", kChunkBytes,
+                                                         " bytes, got ", request_.data().size())));
     }
     if (absl::Status s = writer_->Append(request_.data()); !s.ok()) return End(s);
     StartRead(&request_);
@@ -120,8 +120,8 @@ class Download final : public grpc::ServerWriteReactor<v1::ReadBlobResponse> {
       if (!reader.ok()) return End(reader.status());
       reader_ = *std::move(reader);
       if (offset_ < 0 || offset_ > reader_->size_bytes()) {
-        return End(absl::OutOfRangeError(absl::StrCat("offset: must be 0 to ",
-                                                      reader_->size_bytes(), ", got ", offset_)));
+        return End(absl::OutOfRangeError(
+            absl::StrCat("offset: must be 0 to ", reader_->size_bytes(), ", got ", offset_)));
       }
     }
     if (offset_ == reader_->size_bytes()) return End(absl::OkStatus());

@@ -16,8 +16,8 @@ class BlobService final : public v1::BlobService::CallbackService {
   grpc::ServerUnaryReactor* StatBlob(grpc::CallbackServerContext* context,
                                      const v1::StatBlobRequest* request,
                                      v1::StatBlobResponse* response) override;
-  grpc::ServerReadReactor<v1::WriteBlobRequest>* WriteBlob(grpc::CallbackServerContext* context,
-                                                           v1::WriteBlobResponse* response) override;
+  grpc::ServerReadReactor<v1::WriteBlobRequest>* WriteBlob(
+      grpc::CallbackServerContext* context, v1::WriteBlobResponse* response) override;
   grpc::ServerWriteReactor<v1::ReadBlobResponse>* ReadBlob(
       grpc::CallbackServerContext* context, const v1::ReadBlobRequest* request) override;
 

@@ -31,7 +31,8 @@ absl::Status CheckTensor(const std::string& path, const v1::Tensor& tensor) {
   const std::optional<DType> dtype = ParseDType(tensor.dtype());
   if (!dtype.has_value()) {
     return absl::InvalidArgumentError(absl::StrCat(
-        path, ".dtype: must be uint8, int8, uint16, int16, int32, int64, float32 or float64, got \"",
+        path,
+        ".dtype: must be uint8, int8, uint16, int16, int32, int64, float32 or float64, got \"",
         absl::CHexEscape(tensor.dtype().substr(0, 32)), "\""));
   }
   if (tensor.shape().empty() || tensor.shape_size() > kMaxRank) {
@@ -52,15 +53,15 @@ absl::Status CheckTensor(const std::string& path, const v1::Tensor& tensor) {
         absl::StrCat(path, ".shape: ", ShapeString(shape), " is too large"));
   }
   if (tensor.blob().size_bytes() != bytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        path, ".blob.size_bytes: ", tensor.dtype(), " ", ShapeString(shape), " takes ",
-        bytes, " bytes, got ", tensor.blob().size_bytes()));
+    return absl::InvalidArgumentError(absl::StrCat(path, ".blob.size_bytes: ", tensor.dtype(), " ",
+                                                   ShapeString(shape), " takes ", bytes,
+                                                   " bytes, got ", tensor.blob().size_bytes()));
   }
   return absl::OkStatus();
 }
 
-// Sets the tensor's smallest and largest value; refuses what is not finite. Reads its blob a piece at
-// a time.
+// Sets the tensor's smallest and largest value; refuses what is not finite. Reads its blob a piece
+// at a time.
 absl::Status ScanValues(const std::string& path, const BlobStore& blobs, v1::Tensor* tensor) {
   constexpr int64_t kPiece = 1 << 20;  // a multiple of every element's size
   absl::StatusOr<std::unique_ptr<BlobStore::Reader>> reader = blobs.Read(tensor->blob().sha256());
@@ -111,10 +112,10 @@ absl::Status CheckDataset(const v1::Dataset& dataset) {
           absl::StrCat(path, ".name: \"", tensor.name(), "\" is there twice"));
     }
     if (tensor.shape(0) != dataset.tensors(0).shape(0)) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          path, ".shape[0]: all tensors have the same number of samples; \"",
-          dataset.tensors(0).name(), "\" has ", dataset.tensors(0).shape(0), ", \"", tensor.name(),
-          "\" ", tensor.shape(0)));
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ".shape[0]: all tensors have the same number of samples; \"",
+                       dataset.tensors(0).name(), "\" has ", dataset.tensors(0).shape(0), ", \"",
+                       tensor.name(), "\" ", tensor.shape(0)));
     }
   }
   return absl::OkStatus();
@@ -142,8 +143,8 @@ absl::StatusOr<v1::Dataset> DatasetService::Create(const v1::Dataset& given) {
   }
   v1::Dataset dataset = given;
   for (int i = 0; i < dataset.tensors_size(); ++i) {
-    absl::Status scanned = ScanValues(absl::StrCat("dataset.tensors[", i, "]"), blobs_,
-                                      dataset.mutable_tensors(i));
+    absl::Status scanned =
+        ScanValues(absl::StrCat("dataset.tensors[", i, "]"), blobs_, dataset.mutable_tensors(i));
     if (!scanned.ok()) return scanned;
   }
   dataset.set_digest(DatasetDigest(dataset));

@@ -70,8 +70,7 @@ grpc::ServerUnaryReactor* Gate::UnaryAsync(grpc::CallbackServerContext* context,
   return reactor;
 }
 
-grpc::ServerUnaryReactor* Gate::Unary(grpc::CallbackServerContext* context,
-                                      std::string_view method,
+grpc::ServerUnaryReactor* Gate::Unary(grpc::CallbackServerContext* context, std::string_view method,
                                       absl::AnyInvocable<absl::Status()> work) {
   const absl::Time begin = absl::Now();
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
@@ -84,8 +83,8 @@ grpc::ServerUnaryReactor* Gate::Unary(grpc::CallbackServerContext* context,
         reactor->Finish(Finish(method, begin, RunGuarded(work)));
       });
   if (!posted) {
-    reactor->Finish(Finish(method, begin,
-                           absl::ResourceExhaustedError("the server is busy; try again")));
+    reactor->Finish(
+        Finish(method, begin, absl::ResourceExhaustedError("the server is busy; try again")));
   }
   return reactor;
 }

@@ -16,9 +16,9 @@ absl::Status CheckName(const std::string& field, const std::string& value, size_
   });
   if (allowed && !value.empty() && value.size() <= max_length) return absl::OkStatus();
   // A hostile name may be long and binary; the message is neither.
-  return absl::InvalidArgumentError(absl::StrCat(
-      field, ": must be 1 to ", max_length, " characters of A-Z a-z 0-9 ", punctuation, ", got \"",
-      absl::CHexEscape(value.substr(0, 2 * max_length)), "\""));
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, ": must be 1 to ", max_length, " characters of A-Z a-z 0-9 ", punctuation,
+                   ", got \"", absl::CHexEscape(value.substr(0, 2 * max_length)), "\""));
 }
 
 }  // namespace lockstep

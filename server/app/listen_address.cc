@@ -28,8 +28,7 @@ absl::StatusOr<ListenAddress> ParseListenAddress(const std::string& text) {
   const size_t colon = text.rfind(':');
   ListenAddress address;
   if (colon != std::string::npos) address.host = text.substr(0, colon);
-  const bool bare_v6 =
-      absl::StrContains(address.host, ':') && !absl::StartsWith(address.host, "[");
+  const bool bare_v6 = absl::StrContains(address.host, ':') && !absl::StartsWith(address.host, "[");
   if (address.host.empty() || bare_v6 || !absl::SimpleAtoi(text.substr(colon + 1), &address.port) ||
       address.port < 0 || address.port > 65535) {
     return absl::InvalidArgumentError(

@@ -36,17 +36,19 @@ CLI::App* AddServe(CLI::App& app, ServeOptions& options) {
       ->capture_default_str();
   serve->add_option("--token-file", options.token_file,
                     "Clients must send `authorization: Bearer <what this file holds>`");
-  serve->add_flag("--insecure", options.insecure,
-                  "Listen beyond this machine without a token");
+  serve->add_flag("--insecure", options.insecure, "Listen beyond this machine without a token");
   serve->add_option("--max-message-mb", options.max_message_mb, "Largest request and answer")
       ->check(CLI::Range(4, 1024))
       ->capture_default_str();
-  serve->add_option("--max-job-memory-mb", options.max_job_memory_mb,
-                    "Larger jobs are refused; 0: three quarters of the machine's or container's memory")
+  serve
+      ->add_option(
+          "--max-job-memory-mb", options.max_job_memory_mb,
+          "Larger jobs are refused; 0: three quarters of the machine's or container's memory")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  serve->add_option("--max-queue", options.max_queue,
-                    "Inference requests that may wait, for each model version")
+  serve
+      ->add_option("--max-queue", options.max_queue,
+                   "Inference requests that may wait, for each model version")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   return serve;

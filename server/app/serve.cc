@@ -235,11 +235,11 @@ void Server::StartLocalWorkers() {
   if (options_.local_workers == 0) return;
   Supervisor::Options workers;
   workers.workers = options_.local_workers;
-  workers.arguments = {"work",          "--die-with-parent",
-                       "--server",      "unix:" + directory_->worker_socket(),
-                       "--token-file",  directory_->worker_token(),
-                       "--cache-dir",   directory_->cache(),
-                       "--threads",     absl::StrCat(options_.threads)};
+  workers.arguments = {"work",         "--die-with-parent",
+                       "--server",     "unix:" + directory_->worker_socket(),
+                       "--token-file", directory_->worker_token(),
+                       "--cache-dir",  directory_->cache(),
+                       "--threads",    absl::StrCat(options_.threads)};
   supervisor_ = std::make_unique<Supervisor>(std::move(workers));
 }
 

@@ -14,9 +14,9 @@ struct ServeOptions {
   std::string data_directory = "./lockstep-data";
   std::string listen = "127.0.0.1:8001";
   int local_workers = 1;
-  int threads = 0;                // of each local worker; 0: all CPUs it may use
-  std::string token_file;         // empty: clients need no token
-  bool insecure = false;          // allows that beyond this machine
+  int threads = 0;         // of each local worker; 0: all CPUs it may use
+  std::string token_file;  // empty: clients need no token
+  bool insecure = false;   // allows that beyond this machine
   int max_message_mb = 64;
   int64_t max_job_memory_mb = 0;  // 0: three quarters of the memory there is
   int max_queue = 256;            // inference requests waiting, for each model version

@@ -175,14 +175,13 @@ absl::Status EventLog::Append(std::span<v1::Event> events) {
       event.set_sequence(*replay ? 0 : ++sequence);
       if (*replay) continue;
       event.mutable_time()->set_seconds(absl::ToUnixSeconds(now));
-      event.mutable_time()->set_nanos(
-          static_cast<int>((now - absl::FromUnixSeconds(event.time().seconds())) /
-                           absl::Nanoseconds(1)));
+      event.mutable_time()->set_nanos(static_cast<int>(
+          (now - absl::FromUnixSeconds(event.time().seconds())) / absl::Nanoseconds(1)));
       const size_t begin = records.size();
       AppendRecord(event, &records);
       if (records.size() - begin > kMaxRecordBytes) {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "an event of ", records.size() - begin, " bytes is more than ", kMaxRecordBytes));
+        return absl::InvalidArgumentError(absl::StrCat("an event of ", records.size() - begin,
+                                                       " bytes is more than ", kMaxRecordBytes));
       }
       fresh.push_back(&event);
       ends.push_back(offset + static_cast<int64_t>(records.size()));
@@ -235,9 +234,8 @@ int64_t EventLog::NotifyFrom(int64_t sequence, std::function<void()> ready) {
 void EventLog::CancelNotify(int64_t ticket) {
   absl::MutexLock lock(&mutex_);
   watchers_.erase(ticket);
-  auto done = [this, ticket]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return !waking_.contains(ticket);
-  };
+  auto done = [this, ticket]()
+                  ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return !waking_.contains(ticket); };
   mutex_.Await(absl::Condition(&done));
 }
 

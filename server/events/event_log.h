@@ -20,9 +20,9 @@
 
 namespace lockstep {
 
-// The append-only log of one job: one file of records {length, CRC-32C, Event}, both numbers 32 bits
-// little-endian, the CRC over the event's bytes; sequence numbers from 1 without holes. Any number
-// of readers, each at its own place, cost the writer nothing. One EventLog a file at a time.
+// The append-only log of one job: one file of records {length, CRC-32C, Event}, both numbers 32
+// bits little-endian, the CRC over the event's bytes; sequence numbers from 1 without holes. Any
+// number of readers, each at its own place, cost the writer nothing. One EventLog a file at a time.
 // Thread-safe.
 class EventLog {
  public:
@@ -30,10 +30,10 @@ class EventLog {
   // writing tears the end) the file is cut off.
   static absl::StatusOr<std::unique_ptr<EventLog>> Open(const std::string& path);
 
-  // Gives the events their sequence numbers and time, writes and fsyncs them all at once, then wakes
-  // the watchers. Step and epoch records that are in the log already (an earlier attempt wrote them)
-  // are compared, all but timing, and dropped, their sequence left 0; a difference is DATA_LOSS,
-  // names the step, and appends nothing. INVALID_ARGUMENT for an event beyond 1 MiB,
+  // Gives the events their sequence numbers and time, writes and fsyncs them all at once, then
+  // wakes the watchers. Step and epoch records that are in the log already (an earlier attempt
+  // wrote them) are compared, all but timing, and dropped, their sequence left 0; a difference is
+  // DATA_LOSS, names the step, and appends nothing. INVALID_ARGUMENT for an event beyond 1 MiB,
   // FAILED_PRECONDITION once closed.
   absl::Status Append(std::span<v1::Event> events);
   // Nothing more will come: watchers that have read everything are told so.

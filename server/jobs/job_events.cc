@@ -55,8 +55,7 @@ void ResetProgress(v1::Job& job) {
   job.mutable_progress()->clear_metrics();
 }
 
-v1::Receipt MakeReceipt(const v1::Job& job, const v1::Dataset& train,
-                        const v1::Success& success) {
+v1::Receipt MakeReceipt(const v1::Job& job, const v1::Dataset& train, const v1::Success& success) {
   v1::Receipt receipt;
   receipt.set_job_id(job.id());
   receipt.set_fingerprint(job.fingerprint());

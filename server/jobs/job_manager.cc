@@ -48,8 +48,7 @@ absl::StatusOr<v1::Dataset> FindDataset(Store& store, const char* field,
 }
 
 absl::StatusOr<JobPlan> Plan(const v1::JobSpec& spec, int64_t max_memory_bytes, Store& store) {
-  absl::StatusOr<v1::Dataset> train =
-      FindDataset(store, "data.train.dataset", spec.data().train());
+  absl::StatusOr<v1::Dataset> train = FindDataset(store, "data.train.dataset", spec.data().train());
   if (!train.ok()) return train.status();
   if (!spec.data().has_validation()) return PlanJob(spec, *train, nullptr, max_memory_bytes);
   absl::StatusOr<v1::Dataset> validation =

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -88,7 +87,7 @@ class JobManager {
  private:
   // A job that has not ended.
   struct ActiveJob {
-    v1::Job job;     // as in the store, but for the newest progress
+    v1::Job job;      // as in the store, but for the newest progress
     int64_t age = 0;  // smaller is older; its place in queue_
     std::shared_ptr<EventLog> log;
     WorkerId worker = 0;                           // 0: none

@@ -201,8 +201,7 @@ absl::Status JobManager::Publish(ActiveJob& active, const v1::Success& success) 
   *version.mutable_weights() = success.weights();
   *version.mutable_receipt() = MakeReceipt(active.job, *train, success);
   if (spec.data().has_validation()) {
-    absl::StatusOr<v1::Dataset> validation =
-        store_->GetDataset(spec.data().validation().dataset());
+    absl::StatusOr<v1::Dataset> validation = store_->GetDataset(spec.data().validation().dataset());
     if (!validation.ok()) return validation.status();
     version.mutable_receipt()->set_validation_digest(validation->digest());
   }
@@ -216,10 +215,10 @@ void JobManager::Lose(ActiveJob& active, const std::string& reason) {
     return ChangeOrLog(active, JobCommand::kFail,
                        absl::StrCat("given up after ", active.losses, " lost workers; ", reason));
   }
-  v1::Event text = TextEvent(
-      active.job, v1::Text::WARNING,
-      absl::StrCat("attempt ", active.job.attempt(), " ended after step ",
-                   active.job.progress().step(), ": ", reason, "; the job runs again"));
+  v1::Event text =
+      TextEvent(active.job, v1::Text::WARNING,
+                absl::StrCat("attempt ", active.job.attempt(), " ended after step ",
+                             active.job.progress().step(), ": ", reason, "; the job runs again"));
   ChangeOrLog(active, JobCommand::kRequeue, reason);
   if (absl::Status status = active.log->Append({&text, 1}); !status.ok()) {
     spdlog::warn("cannot log job={} status=\"{}\"", active.job.id(), status.ToString());
@@ -281,8 +280,7 @@ absl::Status JobManager::Change(ActiveJob& active, JobCommand command, std::stri
 void JobManager::ChangeOrLog(ActiveJob& active, JobCommand command, std::string reason) {
   const std::string id = active.job.id();
   if (absl::Status status = Change(active, command, std::move(reason)); !status.ok()) {
-    spdlog::error("cannot {} job={} status=\"{}\"", JobCommandName(command), id,
-                  status.ToString());
+    spdlog::error("cannot {} job={} status=\"{}\"", JobCommandName(command), id, status.ToString());
   }
 }
 
@@ -291,9 +289,9 @@ void JobManager::Forget(ActiveJob& active) {
   if (worker != workers_.end() && worker->second.job_id == active.job.id()) {
     worker->second.link->Send(CancelMessage(active.job));  // it is still at it
   }
-  AnswerWeights(active, absl::FailedPreconditionError(absl::StrCat(
-                            "the job is ", v1::JobState_Name(active.job.state()),
-                            ": it has no weights")));
+  AnswerWeights(active,
+                absl::FailedPreconditionError(absl::StrCat(
+                    "the job is ", v1::JobState_Name(active.job.state()), ": it has no weights")));
   const std::string snapshot = active.snapshot_sha256;
   active_.erase(active.job.id());
   DropSnapshot(snapshot);

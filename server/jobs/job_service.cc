@@ -149,8 +149,7 @@ grpc::ServerUnaryReactor* JobService::SubmitJob(grpc::CallbackServerContext* con
 }
 
 grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* context,
-                                             const v1::GetJobRequest* request,
-                                             v1::Job* response) {
+                                             const v1::GetJobRequest* request, v1::Job* response) {
   return gate_.Unary(context, "JobService.GetJob",
                      [=, this] { return Answer(manager_.Get(request->id()), response); });
 }

@@ -48,8 +48,8 @@ absl::StatusOr<v1::JobState> NextState(v1::JobState state, JobCommand command) {
     return row.from == state && row.command == command;
   });
   if (row == std::end(kTable)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "cannot ", JobCommandName(command), " a job that is ", v1::JobState_Name(state)));
+    return absl::FailedPreconditionError(absl::StrCat("cannot ", JobCommandName(command),
+                                                      " a job that is ", v1::JobState_Name(state)));
   }
   return row->to;
 }

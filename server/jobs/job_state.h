@@ -8,8 +8,8 @@ namespace lockstep {
 
 // What can happen to a job.
 enum class JobCommand {
-  kAssign,      // a worker takes it
-  kRequeue,     // its worker or the server went away; the next attempt will be another one's
+  kAssign,   // a worker takes it
+  kRequeue,  // its worker or the server went away; the next attempt will be another one's
   kSucceed,
   kFail,
   kCancel,

@@ -116,8 +116,7 @@ class Supervisor::Child {
     if (pid_ > 0) {
       spdlog::info("worker started local_worker={} pid={}", number_, pid_);
     } else {
-      spdlog::error("cannot start a worker local_worker={} error=\"{}\"", number_,
-                    strerror(errno));
+      spdlog::error("cannot start a worker local_worker={} error=\"{}\"", number_, strerror(errno));
     }
     return true;
   }

@@ -21,8 +21,7 @@ class WorkerService::Session final
     : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::ServerMessage>,
       public WorkerLink {
  public:
-  Session(WorkerService& service, std::string peer)
-      : service_(service), peer_(std::move(peer)) {
+  Session(WorkerService& service, std::string peer) : service_(service), peer_(std::move(peer)) {
     if (service_.sessions_.fetch_add(1) >= kMaxWorkers) {
       Finish(grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "too many workers"));
     } else {
@@ -78,10 +77,10 @@ class WorkerService::Session final
     const std::string& given = message.hello().token();
     const std::string& want = service_.token_;
     // In constant time, so that a stranger cannot find the token one character after the other.
-    if (given.size() != want.size() ||
-        CRYPTO_memcmp(given.data(), want.data(), want.size()) != 0) {
-      return absl::PermissionDeniedError("the worker's first message must be Hello with the token "
-                                         "of this server (its --token-file)");
+    if (given.size() != want.size() || CRYPTO_memcmp(given.data(), want.data(), want.size()) != 0) {
+      return absl::PermissionDeniedError(
+          "the worker's first message must be Hello with the token "
+          "of this server (its --token-file)");
     }
     if (message.hello().contract() != kContract) {
       return absl::FailedPreconditionError(

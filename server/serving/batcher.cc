@@ -9,9 +9,7 @@
 namespace lockstep {
 namespace {
 
-size_t Values(std::span<const int64_t> shape) {
-  return static_cast<size_t>(ElementCount(shape));
-}
+size_t Values(std::span<const int64_t> shape) { return static_cast<size_t>(ElementCount(shape)); }
 
 }  // namespace
 
@@ -40,9 +38,9 @@ void Batcher::Submit(Request request) {
       refusal = absl::ResourceExhaustedError(absl::StrCat(
           "the model's queue is full: ", waiting, " requests are waiting; try again later"));
     } else if (waiting > 0 && bytes > options_.max_queued_bytes - queued_bytes_) {
-      refusal = absl::ResourceExhaustedError(absl::StrCat(
-          "the model's queue is full: ", queued_bytes_, " bytes are waiting and ", bytes,
-          " more would pass ", options_.max_queued_bytes, "; try again later"));
+      refusal = absl::ResourceExhaustedError(
+          absl::StrCat("the model's queue is full: ", queued_bytes_, " bytes are waiting and ",
+                       bytes, " more would pass ", options_.max_queued_bytes, "; try again later"));
     } else {
       queued_bytes_ += bytes;
       queue_.push_back(std::move(request));

@@ -20,7 +20,7 @@ namespace lockstep {
 
 // Requests for one network share forward passes: one thread takes whatever is waiting, computes it
 // in one pass and hands each request its rows. There is no timer; a lone request is computed at
-// once. Which requests share a pass changes no bit of an answer (numerics.md, rule 11).
+// once. Which requests share a pass changes no bit of an answer (core/README.md, rule 11).
 // Thread-safe.
 class Batcher {
  public:
@@ -81,7 +81,7 @@ class Batcher {
 
   const InferenceModel* const network_;
   const Options options_;
-  const size_t input_size_;   // values of one sample
+  const size_t input_size_;  // values of one sample
   const size_t output_size_;
 
   absl::Mutex mutex_;

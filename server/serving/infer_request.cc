@@ -27,8 +27,7 @@ std::string ShapeText(std::span<const int64_t> shape) {
 
 // "input 'x' for model 'm'"
 std::string InputOfModel(const ModelInferRequest& request, const InputTensor& input) {
-  return absl::StrCat("input ", Quoted(input.name()), " for model ",
-                      Quoted(request.model_name()));
+  return absl::StrCat("input ", Quoted(input.name()), " for model ", Quoted(request.model_name()));
 }
 
 absl::Status CheckInputNames(const ModelInferRequest& request, absl::string_view expected) {
@@ -76,9 +75,9 @@ absl::Status CheckShape(const ModelInferRequest& request, const InputTensor& inp
   }
   std::vector<int64_t> expected = {-1};
   expected.insert(expected.end(), sample_shape.begin(), sample_shape.end());
-  return absl::InvalidArgumentError(
-      absl::StrCat("unexpected shape for ", InputOfModel(request, input), ". Expected ",
-                   ShapeText(expected), ", got ", ShapeText(shape)));
+  return absl::InvalidArgumentError(absl::StrCat("unexpected shape for ",
+                                                 InputOfModel(request, input), ". Expected ",
+                                                 ShapeText(expected), ", got ", ShapeText(shape)));
 }
 
 // The datatype of typed contents that are not FP32; empty when there are none.
@@ -94,8 +93,7 @@ absl::string_view WrongTypedField(const inference::InferTensorContents& contents
 }
 
 // Finds the bytes of the only input.
-absl::StatusOr<InferRows> FindContents(const ModelInferRequest& request,
-                                       const InputTensor& input) {
+absl::StatusOr<InferRows> FindContents(const ModelInferRequest& request, const InputTensor& input) {
   const bool raw = request.raw_input_contents_size() > 0;
   if (raw && input.has_contents()) {
     return absl::InvalidArgumentError(
@@ -103,9 +101,9 @@ absl::StatusOr<InferRows> FindContents(const ModelInferRequest& request,
                      InputOfModel(request, input)));
   }
   if (request.raw_input_contents_size() > 1) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "got ", request.raw_input_contents_size(), " raw_input_contents, expected one for ",
-        InputOfModel(request, input)));
+    return absl::InvalidArgumentError(absl::StrCat("got ", request.raw_input_contents_size(),
+                                                   " raw_input_contents, expected one for ",
+                                                   InputOfModel(request, input)));
   }
   if (raw) {
     const std::string& bytes = request.raw_input_contents(0);
@@ -118,10 +116,10 @@ absl::StatusOr<InferRows> FindContents(const ModelInferRequest& request,
   }
   const absl::string_view wrong = WrongTypedField(input.contents());
   if (!wrong.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "unexpected explicit tensor data for input tensor ", Quoted(input.name()), " for model ",
-        Quoted(request.model_name()), " of type '", wrong, "', expected datatype '",
-        kInferDatatype, "'"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("unexpected explicit tensor data for input tensor ", Quoted(input.name()),
+                     " for model ", Quoted(request.model_name()), " of type '", wrong,
+                     "', expected datatype '", kInferDatatype, "'"));
   }
   const auto& values = input.contents().fp32_contents();
   return InferRows{.x = std::as_bytes(std::span(values.data(), values.size())), .raw = false};
@@ -139,8 +137,8 @@ absl::StatusOr<int64_t> ParseModelVersion(absl::string_view version) {
   int64_t number = 0;
   if (!absl::SimpleAtoi(version, &number) || number <= 0) {
     return absl::InvalidArgumentError(
-        absl::StrCat("failed to get model version from specified version string ",
-                     Quoted(version), ": must be an integer > 0, or empty for the newest"));
+        absl::StrCat("failed to get model version from specified version string ", Quoted(version),
+                     ": must be an integer > 0, or empty for the newest"));
   }
   return number;
 }
@@ -168,16 +166,15 @@ absl::StatusOr<InferRows> ParseInferRequest(const ModelInferRequest& request,
   // Compared as numbers of values: in bytes, 2^62 samples of one value would pass for none.
   const uint64_t values = rows->samples * ElementCount(network.input_shape());
   if (rows->x.size() / sizeof(float) != values || rows->x.size() % sizeof(float) != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("input byte size mismatch for ", InputOfModel(request, input), ". Expected ",
-                     values, " x 4, got ", rows->x.size()));
+    return absl::InvalidArgumentError(absl::StrCat("input byte size mismatch for ",
+                                                   InputOfModel(request, input), ". Expected ",
+                                                   values, " x 4, got ", rows->x.size()));
   }
   const int64_t row_bytes = ElementCount(network.output_shape()) * int64_t{sizeof(float)};
   if (rows->samples > max_response_bytes / row_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("Response has byte size ", rows->samples, " x ", row_bytes,
-                     ", which exceeds the limit of ", max_response_bytes,
-                     " bytes; send fewer samples at a time"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "Response has byte size ", rows->samples, " x ", row_bytes, ", which exceeds the limit of ",
+        max_response_bytes, " bytes; send fewer samples at a time"));
   }
   return rows;
 }

@@ -43,11 +43,10 @@ grpc::ServerUnaryReactor* InferenceService::ServerLive(grpc::CallbackServerConte
 grpc::ServerUnaryReactor* InferenceService::ServerReady(grpc::CallbackServerContext* context,
                                                         const inference::ServerReadyRequest*,
                                                         inference::ServerReadyResponse* response) {
-  return gate_->UnaryAsync(context, "GRPCInferenceService.ServerReady",
-                           [=, this](Gate::Done done) {
-                             response->set_ready(repository_->Ready());
-                             done(absl::OkStatus());
-                           });
+  return gate_->UnaryAsync(context, "GRPCInferenceService.ServerReady", [=, this](Gate::Done done) {
+    response->set_ready(repository_->Ready());
+    done(absl::OkStatus());
+  });
 }
 
 grpc::ServerUnaryReactor* InferenceService::ServerMetadata(
@@ -60,9 +59,9 @@ grpc::ServerUnaryReactor* InferenceService::ServerMetadata(
   });
 }
 
-grpc::ServerUnaryReactor* InferenceService::ModelReady(
-    grpc::CallbackServerContext* context, const inference::ModelReadyRequest* request,
-    inference::ModelReadyResponse* response) {
+grpc::ServerUnaryReactor* InferenceService::ModelReady(grpc::CallbackServerContext* context,
+                                                       const inference::ModelReadyRequest* request,
+                                                       inference::ModelReadyResponse* response) {
   return gate_->UnaryAsync(context, "GRPCInferenceService.ModelReady", [=, this](Gate::Done done) {
     Find(request->name(), request->version(),
          [=, done = std::move(done)](absl::StatusOr<Handle> model) mutable {
@@ -85,9 +84,9 @@ grpc::ServerUnaryReactor* InferenceService::ModelMetadata(
       });
 }
 
-grpc::ServerUnaryReactor* InferenceService::ModelInfer(
-    grpc::CallbackServerContext* context, const inference::ModelInferRequest* request,
-    inference::ModelInferResponse* response) {
+grpc::ServerUnaryReactor* InferenceService::ModelInfer(grpc::CallbackServerContext* context,
+                                                       const inference::ModelInferRequest* request,
+                                                       inference::ModelInferResponse* response) {
   return gate_->UnaryAsync(context, "GRPCInferenceService.ModelInfer", [=, this](Gate::Done done) {
     Find(request->model_name(), request->model_version(),
          [=, this, done = std::move(done)](absl::StatusOr<Handle> model) mutable {
@@ -107,14 +106,15 @@ void InferenceService::Infer(Handle model, grpc::CallbackServerContext* context,
   batcher.Submit({.samples = rows->samples,
                   .x = rows->x,
                   .wanted = [context] { return StillWanted(*context); },
-                  .done = [&request, &response, rows = *rows, model = std::move(model),
-                           done = std::move(done)](Batcher::Answer y) mutable {
-                    if (y.ok()) {
-                      FillInferResponse(request, rows, model->record, *model->network, *y,
-                                        response);
-                    }
-                    done(y.status());
-                  }});
+                  .done =
+                      [&request, &response, rows = *rows, model = std::move(model),
+                       done = std::move(done)](Batcher::Answer y) mutable {
+                        if (y.ok()) {
+                          FillInferResponse(request, rows, model->record, *model->network, *y,
+                                            response);
+                        }
+                        done(y.status());
+                      }});
 }
 
 void InferenceService::Find(const std::string& name, const std::string& version,

@@ -132,9 +132,9 @@ void ModelRepository::Load(const Key& key) {
     result = MakeHandle(*std::move(loaded));
     spdlog::info("serving model '{}' version {}", name, version);
   } else {
-    result = absl::UnavailableError(absl::StrCat("model '", name, "' version ", version,
-                                                 " is not at ready state: ",
-                                                 loaded.status().message()));
+    result =
+        absl::UnavailableError(absl::StrCat("model '", name, "' version ", version,
+                                            " is not at ready state: ", loaded.status().message()));
     spdlog::error("cannot serve model '{}' version {}: {}", name, version,
                   loaded.status().ToString());
   }

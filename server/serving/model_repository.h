@@ -59,8 +59,8 @@ class ModelRepository {
 
   // Calls `found` once: here when the version is in memory or cannot be had, else from the loading
   // thread once it is; it must not block. Version 0: the newest. NOT_FOUND for unknown models and
-  // versions, UNAVAILABLE with the reason for one that cannot be loaded, RESOURCE_EXHAUSTED when too
-  // many wait for the same load.
+  // versions, UNAVAILABLE with the reason for one that cannot be loaded, RESOURCE_EXHAUSTED when
+  // too many wait for the same load.
   void Find(const std::string& name, int64_t version, Found found);
 
   // Ascending; empty for an unknown model.

@@ -137,8 +137,7 @@ BlobStore::Writer::~Writer() { store_->Release(blob_.sha256()); }
 // The digest runs over the whole blob, so what is there already is read again; that also finds what
 // a crash left half written, at the latest in Commit.
 absl::Status BlobStore::Writer::Resume() {
-  absl::StatusOr<File> file =
-      File::Open(store_->PartialPath(blob_.sha256()), O_RDWR | O_CREAT);
+  absl::StatusOr<File> file = File::Open(store_->PartialPath(blob_.sha256()), O_RDWR | O_CREAT);
   if (!file.ok()) return file.status();
   file_ = *std::move(file);
   absl::StatusOr<int64_t> size = file_.Size();
@@ -172,8 +171,7 @@ absl::Status BlobStore::Writer::Append(std::string_view data) {
 absl::Status BlobStore::Writer::Commit() {
   if (offset_ != blob_.size_bytes()) {
     return absl::InvalidArgumentError(absl::StrCat("upload ended after ", offset_, " of ",
-                                                   blob_.size_bytes(),
-                                                   " bytes; resume it there"));
+                                                   blob_.size_bytes(), " bytes; resume it there"));
   }
   const std::string partial = store_->PartialPath(blob_.sha256());
   if (const std::string digest = hasher_.Finish(); digest != blob_.sha256()) {

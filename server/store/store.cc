@@ -267,9 +267,8 @@ absl::StatusOr<v1::Dataset> Store::InsertDataset(const v1::Dataset& dataset) {
   if (!absl::IsAlreadyExists(inserted)) return inserted;
   absl::StatusOr<v1::Dataset> there = impl_->GetDataset(dataset.name());
   if (!there.ok() || there->digest() == dataset.digest()) return there;
-  return absl::AlreadyExistsError(absl::StrCat("dataset.name: ", dataset.name(),
-                                               " is taken by other data (digest ",
-                                               there->digest(), ")"));
+  return absl::AlreadyExistsError(absl::StrCat(
+      "dataset.name: ", dataset.name(), " is taken by other data (digest ", there->digest(), ")"));
 }
 
 absl::StatusOr<v1::Dataset> Store::GetDataset(const std::string& name) {

@@ -30,8 +30,7 @@ struct MappedData {
 };
 
 absl::StatusOr<MappedFile> MapTensor(const v1::Dataset& dataset, const std::string& name,
-                                     const DataCache& cache, BlobClient& blobs,
-                                     TensorView& view) {
+                                     const DataCache& cache, BlobClient& blobs, TensorView& view) {
   const auto tensor = std::find_if(dataset.tensors().begin(), dataset.tensors().end(),
                                    [&](const v1::Tensor& tensor) { return tensor.name() == name; });
   const std::optional<DType> dtype =
@@ -39,9 +38,8 @@ absl::StatusOr<MappedFile> MapTensor(const v1::Dataset& dataset, const std::stri
   if (!dtype.has_value()) {
     return absl::InternalError(absl::StrCat("data set ", dataset.name(), " has no usable ", name));
   }
-  absl::StatusOr<MappedFile> file =
-      cache.Get(tensor->blob(), [&](const std::string& sha256, int64_t offset,
-                                    DataCache::Sink sink) {
+  absl::StatusOr<MappedFile> file = cache.Get(
+      tensor->blob(), [&](const std::string& sha256, int64_t offset, DataCache::Sink sink) {
         return blobs.Fetch(sha256, offset, sink);
       });
   if (file.ok()) {
@@ -156,10 +154,9 @@ absl::Status RunAssignment(const v1::Assignment& assignment, int threads, const 
     if (!mapped.ok()) return mapped.status();
     validation = *std::move(mapped);
   }
-  const absl::Status trained =
-      TrainGuarded(assignment, train->views,
-                   validation.has_value() ? std::optional(validation->views) : std::nullopt,
-                   threads, link);
+  const absl::Status trained = TrainGuarded(
+      assignment, train->views,
+      validation.has_value() ? std::optional(validation->views) : std::nullopt, threads, link);
   if (!trained.ok()) {
     v1::WorkerMessage message;
     message.mutable_outcome()->set_failure(std::string(trained.message()));

@@ -65,8 +65,9 @@ TEST_F(JobProgressTest, RunningJobHasNoRateBeforeItsFirstRecord) {
 
 TEST_F(JobProgressTest, TimeLeftIsTheWholeJobsAndCountsDown) {
   Apply(0, "state { state: RUNNING }");
-  Apply(10, "step { step: 100 epoch: 1 metrics { name: 'loss' mean: 0.5 last: 9 } "
-            "timing { samples_per_second: 320 } }");
+  Apply(10,
+        "step { step: 100 epoch: 1 metrics { name: 'loss' mean: 0.5 last: 9 } "
+        "timing { samples_per_second: 320 } }");
   ProgressLine line = LineAt(10);
   EXPECT_DOUBLE_EQ(*line.fraction, 0.25);
   EXPECT_DOUBLE_EQ(*line.remaining_s, 30);

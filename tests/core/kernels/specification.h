@@ -8,8 +8,8 @@
 #include <span>
 #include <vector>
 
-// The numerics contract as scalar loops: the text of core/README.md with nothing optimised. What the
-// kernels and layers compute must equal it bit for bit.
+// The numerics contract as scalar loops: the text of core/README.md with nothing optimised. What
+// the kernels and layers compute must equal it bit for bit.
 namespace lockstep::specification {
 
 using Floats = std::vector<float>;
@@ -143,11 +143,13 @@ inline double BatchSum(const Bounds& shards, int64_t positions,
     });
     leaves.push_back(shard);
   }
-  return Tree<Sum>(leaves, [](const Sum& a, const Sum& b) {
-           if (b.n == 0) return a;
-           if (a.n == 0) return b;
-           return Sum{a.n + b.n, a.value + b.value};
-         }).value;
+  return Tree<Sum>(leaves,
+                   [](const Sum& a, const Sum& b) {
+                     if (b.n == 0) return a;
+                     if (a.n == 0) return b;
+                     return Sum{a.n + b.n, a.value + b.value};
+                   })
+      .value;
 }
 
 inline float Relu(float x) { return 0.0f > x ? 0.0f : x; }
@@ -161,8 +163,8 @@ inline float Exp(float x) {
   float r = std::fma(n, -0.693359375f, x);
   r = std::fma(n, 2.12194440e-4f, r);
   float p = 1.9875691500e-4f;
-  for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
-                  5.0000001201e-1f}) {
+  for (float c :
+       {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) {
     p = std::fma(p, r, c);
   }
   return (std::fma(p, r * r, r) + 1.0f) * std::ldexp(1.0f, static_cast<int>(n));

@@ -104,8 +104,8 @@ TEST(Specification, Dense) {
       db[j] = static_cast<float>(specification::BatchSum(
           shards, 1, [&](int64_t n, float s) { return s + g[n * units + j]; }));
     }
-    SCOPED_TRACE(absl::StrCat(in, " -> ", units, ", ", samples, " samples, ", shards.size() - 1,
-                              " shards"));
+    SCOPED_TRACE(
+        absl::StrCat(in, " -> ", units, ", ", samples, " samples, ", shards.size() - 1, " shards"));
     ForEachMachine([&](const kernels::KernelTable* kernels, int threads) {
       const LayerRun::Result r = run.Run(kernels, threads, shards, x, dy, p, {});
       EXPECT_TRUE(SameBits(y, r.y)) << "y";
@@ -134,11 +134,11 @@ std::pair<int64_t, int64_t> OutAndPad(int64_t in, int64_t kernel, int64_t stride
 TEST(Specification, Conv2D) {
   std::mt19937 random(2);
   const ConvCase cases[] = {
-      {5, 5, 1, 1, 3, 3, 1, 1, 3, false},   {28, 28, 1, 32, 3, 3, 1, 1, 2, false},
+      {5, 5, 1, 1, 3, 3, 1, 1, 3, false},     {28, 28, 1, 32, 3, 3, 1, 1, 2, false},
       {13, 13, 32, 64, 3, 3, 1, 1, 7, false}, {8, 8, 65, 7, 3, 3, 1, 1, 3, true},
-      {9, 7, 3, 16, 5, 3, 2, 2, 4, true},   {8, 8, 16, 33, 3, 3, 2, 2, 5, true},
-      {6, 6, 5, 9, 1, 1, 1, 1, 40, false},  {7, 9, 4, 5, 2, 4, 3, 1, 6, false},
-      {4, 4, 2, 3, 1, 1, 3, 3, 5, true},    {3, 3, 70, 2, 3, 3, 1, 1, 600, false},
+      {9, 7, 3, 16, 5, 3, 2, 2, 4, true},     {8, 8, 16, 33, 3, 3, 2, 2, 5, true},
+      {6, 6, 5, 9, 1, 1, 1, 1, 40, false},    {7, 9, 4, 5, 2, 4, 3, 1, 6, false},
+      {4, 4, 2, 3, 1, 1, 3, 3, 5, true},      {3, 3, 70, 2, 3, 3, 1, 1, 600, false},
   };
   for (const ConvCase& c : cases) {
     const LayerRun run(
@@ -210,8 +210,8 @@ TEST(Specification, Conv2D) {
       for (int64_t b = 0; b < c.kw; ++b) {
         for (int64_t k = 0; k < c.in; ++k) {
           for (int64_t f = 0; f < c.filters; ++f) {
-            dw.push_back(specification::WeightGradientElement(
-                shards, chunk, [&](int64_t n, Chain& chain) {
+            dw.push_back(
+                specification::WeightGradientElement(shards, chunk, [&](int64_t n, Chain& chain) {
                   for (int64_t i = 0; i < oh; ++i) {
                     for (int64_t j = 0; j < ow; ++j) {
                       chain.Add(x_at(n, i * c.sh + a - pad_h, j * c.sw + b - pad_w, k),
@@ -278,9 +278,8 @@ TEST(Specification, BatchNormalization) {
       apply(b[0][c], b[1][c], infer);
 
       const float m = static_cast<float>(moments.mean);
-      const double s1 = specification::BatchSum(shards, positions, [&](int64_t r, float s) {
-        return s + dy[r * channels + c];
-      });
+      const double s1 = specification::BatchSum(
+          shards, positions, [&](int64_t r, float s) { return s + dy[r * channels + c]; });
       const double s2m = specification::BatchSum(shards, positions, [&](int64_t r, float s) {
         return std::fma(dy[r * channels + c], x[r * channels + c] - m, s);
       });

@@ -5,9 +5,9 @@
 
 namespace lockstep {
 
-// One row a kind of layer at least; layer_cases_test.cc derives its tests from these rows, and fails
-// for a kind without one. Gradients are checked by differences, so activations here are smooth where
-// the layer mixes its inputs.
+// One row a kind of layer at least; layer_cases_test.cc derives its tests from these rows, and
+// fails for a kind without one. Gradients are checked by differences, so activations here are
+// smooth where the layer mixes its inputs.
 struct LayerCase {
   const char* name;
   const char* spec;
@@ -18,18 +18,22 @@ inline const LayerCase kLayerCases[] = {
     {"dense", R"({"dense": {"units": 5, "activation": "tanh"}})", {7}},
     {"dense_softmax", R"({"dense": {"units": 4, "activation": "softmax"}})", {6}},
     {"dense_without_bias", R"({"dense": {"units": 3, "use_bias": false}})", {9}},
-    {"conv2d", R"({"conv2d": {"filters": 3, "kernel_size": [3], "activation": "sigmoid"}})",
+    {"conv2d",
+     R"({"conv2d": {"filters": 3, "kernel_size": [3], "activation": "sigmoid"}})",
      {5, 6, 2}},
     {"conv2d_same_strided",
      R"({"conv2d": {"filters": 4, "kernel_size": [3, 2], "strides": [2], "padding": "same"}})",
      {6, 5, 3}},
     {"batch_normalization", R"({"batch_normalization": {"momentum": 0.9}})", {4}},
     {"batch_normalization_image",
-     R"({"batch_normalization": {"gamma_initializer": {"constant": {"value": 2}}}})", {3, 3, 5}},
-    {"batch_normalization_plain", R"({"batch_normalization": {"center": false, "scale": false}})",
+     R"({"batch_normalization": {"gamma_initializer": {"constant": {"value": 2}}}})",
+     {3, 3, 5}},
+    {"batch_normalization_plain",
+     R"({"batch_normalization": {"center": false, "scale": false}})",
      {3}},
     {"max_pooling2d", R"({"max_pooling2d": {}})", {4, 6, 3}},
-    {"max_pooling2d_overlapping", R"({"max_pooling2d": {"pool_size": [3], "strides": [2]}})",
+    {"max_pooling2d_overlapping",
+     R"({"max_pooling2d": {"pool_size": [3], "strides": [2]}})",
      {5, 5, 2}},
     {"flatten", R"({"flatten": {}})", {2, 3, 2}},
     {"activation_relu", R"({"activation": {"activation": "relu"}})", {11}},

@@ -1,5 +1,5 @@
-// What every layer promises, derived from one row a layer (layer_cases.h): gradients, bits that do not
-// depend on threads, instruction set or batch mates, re-entrancy.
+// What every layer promises, derived from one row a layer (layer_cases.h): gradients, bits that do
+// not depend on threads, instruction set or batch mates, re-entrancy.
 
 #include "tests/core/layers/layer_cases.h"
 
@@ -82,7 +82,8 @@ class EveryLayer : public testing::TestWithParam<LayerCase> {
       const double below = Objective(x, parameters);
       const double numeric = (above - below) / (up - values[i]);
       values[i] = kept;
-      ASSERT_NEAR(gradient[i], numeric, 5e-3 * (scale + std::fabs(numeric)) + 1e-4) << "value " << i;
+      ASSERT_NEAR(gradient[i], numeric, 5e-3 * (scale + std::fabs(numeric)) + 1e-4)
+          << "value " << i;
     }
   }
 
@@ -171,9 +172,10 @@ INSTANTIATE_TEST_SUITE_P(Layers, EveryLayer, testing::ValuesIn(kLayerCases),
 
 TEST(LayerCases, CoverEveryKindOfLayer) {
   for (const LayerKind& kind : LayerKinds()) {
-    const bool covered = std::any_of(
-        std::begin(kLayerCases), std::end(kLayerCases),
-        [&](const LayerCase& c) { return LayerRun(c.spec, c.input).spec.kind_case() == kind.kind; });
+    const bool covered =
+        std::any_of(std::begin(kLayerCases), std::end(kLayerCases), [&](const LayerCase& c) {
+          return LayerRun(c.spec, c.input).spec.kind_case() == kind.kind;
+        });
     EXPECT_TRUE(covered) << "layer_cases.h has no row for " << kind.name;
   }
 }

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "core/layers/layer_table.h"
 #include "core/data/tensor.h"
+#include "core/layers/layer_table.h"
 #include "core/tensor/aligned_buffer.h"
 #include "google/protobuf/util/json_util.h"
 
@@ -85,8 +85,8 @@ struct LayerRun {
     AlignedBuffer<std::byte> infer_scratch(layer->infer_scratch_bytes());
     layer->Infer({kernels, batch.samples, x.data(), result.infer.data(), parameter, old_buffer,
                   infer_scratch.data(), false});
-    layer->Forward({step, x.data(), result.y.data(), parameter, buffer, saved.data(),
-                    scratch.data(), false});
+    layer->Forward(
+        {step, x.data(), result.y.data(), parameter, buffer, saved.data(), scratch.data(), false});
     Floats upstream = dy;
     layer->Backward({step, x.data(), result.y.data(), upstream.data(), result.dx.data(), parameter,
                      gradient, 0, sum, 0, saved.data(), scratch.data(), false});
@@ -103,7 +103,7 @@ struct LayerRun {
   std::unique_ptr<const Layer> layer;
 };
 
-// Equal bit for bit, except that any NaN equals any NaN (numerics.md rule 13).
+// Equal bit for bit, except that any NaN equals any NaN (core/README.md, rule 13).
 inline ::testing::AssertionResult SameBits(const std::vector<float>& expected,
                                            const std::vector<float>& actual) {
   if (expected.size() != actual.size()) {

@@ -101,9 +101,8 @@ TEST(BuildErrorTest, Dense) {
                    "model.layers[1].dense.units: kernel [3, 9223372036854775807] is too large"},
            Refusal{after_dense(R"("units":2,"kernelInitializer":{"constant":{"value":"NaN"}})"),
                    "model.layers[1].dense.kernel_initializer.constant.value: must be finite"},
-           Refusal{after_dense(
-                       R"("units":2,"biasInitializer":{"randomUniform":{"minval":1,)"
-                       R"("maxval":0.5}})"),
+           Refusal{after_dense(R"("units":2,"biasInitializer":{"randomUniform":{"minval":1,)"
+                               R"("maxval":0.5}})"),
                    "model.layers[1].dense.bias_initializer.random_uniform: needs finite minval <= "
                    "maxval, got 1 and 0.5"},
            // Above the default of the other end.

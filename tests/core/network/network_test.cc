@@ -1,5 +1,7 @@
 // What follows from a model's spec: names, defaults, shapes, where tensors lie, how they start.
 
+#include "core/network/network.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -7,7 +9,6 @@
 #include <string>
 #include <vector>
 
-#include "core/network/network.h"
 #include "tests/core/parse_json.h"
 
 namespace lockstep {
@@ -41,10 +42,10 @@ TEST(NetworkTest, DefaultNamesAreKeras) {
       {"activation":{"activation":"relu"}}, {"dropout":{}}, {"dropout":{}}, {"dropout":{}}]})");
   std::vector<std::string> names;
   for (const Network::Node& node : network.nodes()) names.push_back(node.name);
-  EXPECT_EQ(names, (std::vector<std::string>{
-                       "conv2d", "batch_normalization", "max_pooling2d", "conv2d_1",
-                       "batch_normalization_1", "max_pooling2d_1", "flatten", "hidden", "dense",
-                       "activation", "dropout", "dropout_1", "dropout_2"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"conv2d", "batch_normalization", "max_pooling2d",
+                                             "conv2d_1", "batch_normalization_1", "max_pooling2d_1",
+                                             "flatten", "hidden", "dense", "activation", "dropout",
+                                             "dropout_1", "dropout_2"}));
 }
 
 // A stored spec says what was trained, whatever the defaults of a later version.

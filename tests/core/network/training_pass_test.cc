@@ -1,5 +1,5 @@
-// The shapes that several workers will need: a member of a collective that holds its shards as several
-// nodes of the tree, instead of the root, gets the same bits.
+// The shapes that several workers will need: a member of a collective that holds its shards as
+// several nodes of the tree, instead of the root, gets the same bits.
 
 #include "core/network/training_pass.h"
 
@@ -13,8 +13,8 @@
 namespace lockstep {
 namespace {
 
-// All shards in one process, but as the nodes that it is given: combines them over the rest of the tree
-// as members that exchange nodes would.
+// All shards in one process, but as the nodes that it is given: combines them over the rest of the
+// tree as members that exchange nodes would.
 class NodesCollective final : public Collective {
  public:
   explicit NodesCollective(std::vector<ShardNode> nodes) : nodes_(std::move(nodes)) {}
@@ -27,8 +27,7 @@ class NodesCollective final : public Collective {
     Combine([&](size_t a, size_t b) {
       double* left = moments.data() + a * 2 * channels;
       const double* right = moments.data() + b * 2 * channels;
-      MergeMoments(channels, counts[a], left, left + channels, counts[b], right,
-                   right + channels);
+      MergeMoments(channels, counts[a], left, left + channels, counts[b], right, right + channels);
     });
   }
   void CombineSums(int64_t width, std::span<double> sums,

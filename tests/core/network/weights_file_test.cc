@@ -1,5 +1,7 @@
 // Weights leave and come back as safetensors.
 
+#include "core/network/weights_file.h"
+
 #include <gtest/gtest.h>
 
 #include <numeric>
@@ -7,7 +9,6 @@
 #include <vector>
 
 #include "core/formats/safetensors.h"
-#include "core/network/weights_file.h"
 #include "tests/core/parse_json.h"
 
 namespace lockstep {

@@ -21,8 +21,7 @@ using Words = std::array<uint32_t, 4>;
 
 // The vectors published with Random123 (kat_vectors, philox4x32 with 10 rounds).
 TEST(PhiloxTest, GivesThePublishedAnswers) {
-  EXPECT_EQ(Philox({0, 0, 0, 0}, {0, 0}),
-            (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(Philox({0, 0, 0, 0}, {0, 0}), (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   constexpr uint32_t kOnes = 0xffffffff;
   EXPECT_EQ(Philox({kOnes, kOnes, kOnes, kOnes}, {kOnes, kOnes}),
             (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
@@ -88,8 +87,8 @@ TEST(PowerTest, IsRepeatedMultiplication) {
   EXPECT_EQ(Power(0.999, int64_t{1} << 40), 0.0);
   for (double base : {0.9, 0.999, 0.5, 1.0001}) {
     for (int64_t exponent : {7, 100, 1001, 65537}) {
-      const double expected = static_cast<double>(std::pow(static_cast<long double>(base),
-                                                           static_cast<long double>(exponent)));
+      const double expected = static_cast<double>(
+          std::pow(static_cast<long double>(base), static_cast<long double>(exponent)));
       // Every squaring doubles the relative error, so it grows with the exponent.
       EXPECT_NEAR(Power(base, exponent), expected,
                   std::abs(expected) * 0x1p-53 * 2 * static_cast<double>(exponent))

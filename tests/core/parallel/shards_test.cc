@@ -1,5 +1,7 @@
 // Who gets which sample, and in which order what shards computed is combined.
 
+#include "core/parallel/shards.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -12,7 +14,6 @@
 #include <vector>
 
 #include "core/parallel/moments.h"
-#include "core/parallel/shards.h"
 
 namespace lockstep {
 namespace {
@@ -42,9 +43,8 @@ TEST(ShardBeginTest, DoesNotOverflow) {
 
 TEST(DefaultShardsTest, FollowsTheBatchSize) {
   const std::pair<int64_t, int> table[] = {
-      {1, 1},    {32, 1},  {63, 1},   {64, 2},   {96, 2},
-      {127, 2},  {128, 4}, {255, 4},  {256, 8},  {512, 8},
-      {4096, 8}, {std::numeric_limits<int64_t>::max(), 8}};
+      {1, 1},   {32, 1},  {63, 1},  {64, 2},  {96, 2},   {127, 2},
+      {128, 4}, {255, 4}, {256, 8}, {512, 8}, {4096, 8}, {std::numeric_limits<int64_t>::max(), 8}};
   for (const auto& [batch_size, shards] : table) {
     EXPECT_EQ(DefaultShards(batch_size), shards) << batch_size;
   }
@@ -127,8 +127,8 @@ TEST(MergeMomentsTest, GivesTheMomentsOfTheWhole) {
   }
   const Moments whole = MomentsOf(values, kChannels, 0, kRows);
   for (int cut : {0, 1, 499, 900, 999, kRows}) {
-    const Moments merged = Merged(MomentsOf(values, kChannels, 0, cut),
-                                  MomentsOf(values, kChannels, cut, kRows));
+    const Moments merged =
+        Merged(MomentsOf(values, kChannels, 0, cut), MomentsOf(values, kChannels, cut, kRows));
     EXPECT_EQ(merged.count, kRows);
     for (int c = 0; c < kChannels; ++c) {
       EXPECT_NEAR(merged.mean[c], whole.mean[c], 1e-15 * std::abs(whole.mean[c])) << cut;

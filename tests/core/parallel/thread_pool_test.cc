@@ -1,6 +1,8 @@
 // The pool that every step runs on. Shared values are plain on purpose: ThreadSanitizer then checks
 // that a loop's effects are visible after it.
 
+#include "core/parallel/thread_pool.h"
+
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <xmmintrin.h>
@@ -10,8 +12,6 @@
 #include <numeric>
 #include <thread>
 #include <vector>
-
-#include "core/parallel/thread_pool.h"
 
 namespace lockstep {
 namespace {
@@ -53,9 +53,8 @@ TEST(ThreadPoolTest, LoopsFollowEachOther) {
   std::vector<int64_t> next(kPieces);
   constexpr int64_t kLoops = 5000;
   for (int64_t loop = 0; loop < kLoops; ++loop) {
-    pool.ParallelFor(kPieces, [&](int64_t piece, int) {
-      next[piece] = now[(piece + 1) % kPieces] + 1;
-    });
+    pool.ParallelFor(kPieces,
+                     [&](int64_t piece, int) { next[piece] = now[(piece + 1) % kPieces] + 1; });
     now.swap(next);
   }
   EXPECT_EQ(now, std::vector<int64_t>(kPieces, kLoops));

@@ -1,12 +1,13 @@
 // From a data set's bytes to a batch, and from gradients to weights over any number of threads.
 
+#include "core/training/data_feed.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <numeric>
 #include <vector>
 
-#include "core/training/data_feed.h"
 #include "core/training/optimizer.h"
 #include "tests/core/training/small_job.h"
 
@@ -26,14 +27,22 @@ Tensor Counting(DType dtype, std::vector<int64_t> shape) {
     return MakeTensor(dtype, shape, values);
   };
   switch (dtype) {
-    case DType::kUint8: return make(uint8_t{0});
-    case DType::kInt8: return make(int8_t{0});
-    case DType::kUint16: return make(uint16_t{0});
-    case DType::kInt16: return make(int16_t{0});
-    case DType::kInt32: return make(int32_t{0});
-    case DType::kInt64: return make(int64_t{0});
-    case DType::kFloat32: return make(0.0f);
-    case DType::kFloat64: return make(0.0);
+    case DType::kUint8:
+      return make(uint8_t{0});
+    case DType::kInt8:
+      return make(int8_t{0});
+    case DType::kUint16:
+      return make(uint16_t{0});
+    case DType::kInt16:
+      return make(int16_t{0});
+    case DType::kInt32:
+      return make(int32_t{0});
+    case DType::kInt64:
+      return make(int64_t{0});
+    case DType::kFloat32:
+      return make(0.0f);
+    case DType::kFloat64:
+      return make(0.0);
   }
   return {};
 }
@@ -108,8 +117,8 @@ TEST(DataFeedTest, TakesUnalignedBytes) {
     return TensorView(tensor.dtype, tensor.shape, std::span(memory).subspan(1));
   };
   std::vector<std::byte> x_bytes, y_bytes;
-  const auto feed = DataFeed::Create(
-      "data.train", {shifted(x, x_bytes), shifted(y, y_bytes)}, network, kSamples);
+  const auto feed =
+      DataFeed::Create("data.train", {shifted(x, x_bytes), shifted(y, y_bytes)}, network, kSamples);
   ASSERT_TRUE(feed.ok()) << feed.status();
   std::vector<float> batch(kSize);
   const int32_t sample = 2;

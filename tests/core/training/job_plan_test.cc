@@ -1,13 +1,14 @@
 // What PlanJob refuses before anything is stored or allocated, what it fills in, and which jobs
 // have the same result.
 
+#include "core/training/job_plan.h"
+
 #include <gtest/gtest.h>
 
 #include <functional>
 #include <limits>
 #include <string>
 
-#include "core/training/job_plan.h"
 #include "tests/core/training/small_job.h"
 
 namespace lockstep {
@@ -118,9 +119,7 @@ TEST(PlanJobTest, RefusesLossesAndMetricsThatDoNotFit) {
 }
 
 TEST(PlanJobTest, RefusesOptimizersThatCannotStep) {
-  const auto adam = [](Request& r) {
-    return Training(r).mutable_optimizer()->mutable_adam();
-  };
+  const auto adam = [](Request& r) { return Training(r).mutable_optimizer()->mutable_adam(); };
   const auto sgd = [](Request& r) { return Training(r).mutable_optimizer()->mutable_sgd(); };
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   constexpr double kInfinity = std::numeric_limits<double>::infinity();

@@ -151,8 +151,8 @@ class ServedPredictionsTest : public testing::TestWithParam<bool> {
   ServedPredictionsTest()
       : job_(GetParam() ? CnnJob() : MlpJob()),
         validation_(GetParam() ? MakeImages(kSamples, 2) : MakeVectors(kSamples, 20, 2)) {
-    trained_ = Train(job_, GetParam() ? MakeImages(100, 1) : MakeVectors(100, 20, 1), 2,
-                     &validation_);
+    trained_ =
+        Train(job_, GetParam() ? MakeImages(100, 1) : MakeVectors(100, 20, 1), 2, &validation_);
     model_ = *InferenceModel::Create(job_.model(), trained_.weights);
     x_ = InputsOf(validation_);
   }

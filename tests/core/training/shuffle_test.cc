@@ -1,5 +1,7 @@
 // The order of samples in an epoch.
 
+#include "core/training/shuffle.h"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -8,7 +10,6 @@
 #include <vector>
 
 #include "core/numerics/random.h"
-#include "core/training/shuffle.h"
 
 namespace lockstep {
 namespace {

@@ -46,12 +46,12 @@ struct Batches {
 };
 // Of the 100 samples below.
 constexpr Batches kBatches[] = {
-    {24, 1},    // a last batch of 4
-    {64, 2},    // of 36
-    {30, 7},    // shards of 4 and 5, then of 1 and 2
-    {33, 8},    // a last batch of 1 in 8 shards: 7 are empty
-    {8, 8},     // shards of one sample, then half of them empty
-    {6, 16},    // more shards than samples, always
+    {24, 1},  // a last batch of 4
+    {64, 2},  // of 36
+    {30, 7},  // shards of 4 and 5, then of 1 and 2
+    {33, 8},  // a last batch of 1 in 8 shards: 7 are empty
+    {8, 8},   // shards of one sample, then half of them empty
+    {6, 16},  // more shards than samples, always
     {100, 256},
 };
 
@@ -72,7 +72,8 @@ TEST(TrainerTest, ThreadsDoNotMatterToACnn) {
 }
 
 // Contract lockstep-1 in two numbers. Another number is a bug, or a change of the contract: of
-// core/README.md and specification.h in the same commit, and of the contract's name once it is frozen.
+// core/README.md and specification.h in the same commit, and of the contract's name once it is
+// frozen.
 TEST(TrainerTest, HashesAreTheContracts) {
   EXPECT_EQ(Train(WithBatches(MlpJob(), 64, 2), MakeVectors(100, 20, 1), 2).state_hash,
             "369eaa91cb8308b06269dc420d235dc44d3bc334253ddb8fe765a01122257c11");

@@ -154,7 +154,8 @@ TEST_F(DatasetServiceTest, RefusesWhatDoesNotFitAndSaysWhere) {
          d.mutable_tensors(1)->set_shape(1, 2);
        },
        "dataset.tensors[1].shape[0]: all tensors have the same number of samples"},
-      {"digest", [](v1::Dataset& d) { d.mutable_tensors(0)->mutable_blob()->set_sha256("../../x"); },
+      {"digest",
+       [](v1::Dataset& d) { d.mutable_tensors(0)->mutable_blob()->set_sha256("../../x"); },
        "dataset.tensors[0].blob.sha256"},
       {"not uploaded",
        [](v1::Dataset& d) {

@@ -169,7 +169,7 @@ TEST_F(EventLogTest, RefusesAReplayWithOtherBits) {
   } cases[] = {
       {StepEvent(10, 0.5 + 1e-16), "step 10"},  // one unit in the last place
       {StepEvent(20, -0.0), "step 20"},
-      {StepEvent(15, 0.5), "step 15"},          // the run before had no such record
+      {StepEvent(15, 0.5), "step 15"},  // the run before had no such record
       {EpochEvent(1, "other"), "epoch 1"},
   };
   for (const auto& c : cases) {

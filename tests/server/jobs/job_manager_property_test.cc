@@ -1,5 +1,5 @@
 // Random lives of a server: whatever clients, workers and crashes do in whatever order, what
-// design.md says about jobs holds after every single step.
+// the README says about jobs holds after every single step.
 
 #include <map>
 #include <random>

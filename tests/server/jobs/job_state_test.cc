@@ -14,7 +14,7 @@ constexpr JobCommand kCommands[] = {JobCommand::kAssign, JobCommand::kRequeue, J
 constexpr v1::JobState kStates[] = {v1::QUEUED, v1::RUNNING, v1::SUCCEEDED, v1::FAILED,
                                     v1::CANCELLED};
 
-// Promise: design.md's line, QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED and
+// Promise: the README's line, QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED and
 // RUNNING -> QUEUED; a job that waits can be cancelled, or fail.
 TEST(JobStateTest, MovesAreThoseOfTheDesign) {
   const std::map<v1::JobState, std::set<v1::JobState>> design = {

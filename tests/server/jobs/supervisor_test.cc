@@ -32,8 +32,8 @@ TEST(SupervisorTest, AKilledWorkerIsStartedAgain) {
   ASSERT_TRUE(Eventually([&] { return supervisor.pids().size() == 1; }));
   const pid_t first = supervisor.pids()[0];
   ASSERT_EQ(kill(first, SIGKILL), 0);
-  EXPECT_TRUE(Eventually(
-      [&] { return supervisor.pids().size() == 1 && supervisor.pids()[0] != first; }));
+  EXPECT_TRUE(
+      Eventually([&] { return supervisor.pids().size() == 1 && supervisor.pids()[0] != first; }));
 }
 
 TEST(SupervisorTest, NoneIsLeftBehind) {

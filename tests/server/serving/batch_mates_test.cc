@@ -24,7 +24,11 @@ constexpr int64_t kInputSize = 9 * 7 * 2;
 constexpr int64_t kOutputSize = 5;
 
 constexpr char kSpec[] = R"pb(
-  input { shape: [ 9, 7, 2 ] scale: 0.5 offset: 0.125 }
+  input {
+    shape: [ 9, 7, 2 ]
+    scale: 0.5
+    offset: 0.125
+  }
   layers { conv2d { filters: 6 kernel_size: 3 activation: "relu" } }
   layers { batch_normalization {} }
   layers { max_pooling2d {} }

@@ -26,16 +26,15 @@ class Client {
   }
 
   void Submit(Batcher& batcher) {
-    batcher.Submit({.samples = samples_,
-                    .x = std::as_bytes(std::span(x_)),
-                    .wanted =
-                        [this] {
-                          return gone_ ? absl::CancelledError("gone") : absl::OkStatus();
-                        },
-                    .done = [this](Batcher::Answer answer) {
-                      answer_ = std::move(answer);
-                      answered_.Notify();
-                    }});
+    batcher.Submit(
+        {.samples = samples_,
+         .x = std::as_bytes(std::span(x_)),
+         .wanted = [this] { return gone_ ? absl::CancelledError("gone") : absl::OkStatus(); },
+         .done =
+             [this](Batcher::Answer answer) {
+               answer_ = std::move(answer);
+               answered_.Notify();
+             }});
   }
   void Leave() { gone_ = true; }
 
@@ -63,9 +62,7 @@ class Client {
 
 class BatcherTest : public ::testing::Test {
  protected:
-  void Start(Batcher::Options options) {
-    batcher_ = std::make_unique<Batcher>(&network_, options);
-  }
+  void Start(Batcher::Options options) { batcher_ = std::make_unique<Batcher>(&network_, options); }
   // Keeps the batch thread busy with a request of one sample until the turnstile opens.
   void Occupy() {
     strings_.turnstile.Close();

@@ -50,7 +50,11 @@ Message Parse(const std::string& text) {
 ModelInferRequest RawRequest() {
   auto request = Parse<ModelInferRequest>(R"pb(
     model_name: "m"
-    inputs { name: "input" datatype: "FP32" shape: [ 2, 2 ] })pb");
+    inputs {
+      name: "input"
+      datatype: "FP32"
+      shape: [ 2, 2 ]
+    })pb");
   request.add_raw_input_contents(Bytes({1, 2, 3, 5}));
   return request;
 }
@@ -175,8 +179,8 @@ const Refusal kRefusals[] = {
      grpc::StatusCode::INVALID_ARGUMENT,
      "unable to find data for input tensor 'input' for model 'm' in request."},
     {"MoreRawEntriesThanInputs", RawRequest,
-     [](ModelInferRequest& r) { r.add_raw_input_contents(""); },
-     grpc::StatusCode::INVALID_ARGUMENT, "got 2 raw_input_contents"},
+     [](ModelInferRequest& r) { r.add_raw_input_contents(""); }, grpc::StatusCode::INVALID_ARGUMENT,
+     "got 2 raw_input_contents"},
     {"TypedFieldOfAnotherType", TypedRequest,
      [](ModelInferRequest& r) {
        r.mutable_inputs(0)->mutable_contents()->clear_fp32_contents();
@@ -235,9 +239,7 @@ const Refusal kRefusals[] = {
      [](ModelInferRequest& r) { r.mutable_raw_input_contents(0)->append("12"); },
      grpc::StatusCode::INVALID_ARGUMENT, "Expected 4 x 4, got 18"},
     {"TooManyTypedValues", TypedRequest,
-     [](ModelInferRequest& r) {
-       r.mutable_inputs(0)->mutable_contents()->add_fp32_contents(1);
-     },
+     [](ModelInferRequest& r) { r.mutable_inputs(0)->mutable_contents()->add_fp32_contents(1); },
      grpc::StatusCode::INVALID_ARGUMENT, "Expected 4 x 4, got 20"},
     {"UnknownOutput", RawRequest, [](ModelInferRequest& r) { r.add_outputs()->set_name("y"); },
      grpc::StatusCode::INVALID_ARGUMENT, "unexpected inference output 'y' for model 'm'"},
@@ -298,9 +300,8 @@ TEST_F(InferenceServiceTest, AModelThatCannotBeLoadedIsUnavailableAndNotReady) {
   request.set_model_name("broken");
   const grpc::Status status = Infer(request);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
-  EXPECT_THAT(status.error_message(),
-              AllOf(HasSubstr("'broken' version 1 is not at ready state"),
-                    HasSubstr("weights are damaged")));
+  EXPECT_THAT(status.error_message(), AllOf(HasSubstr("'broken' version 1 is not at ready state"),
+                                            HasSubstr("weights are damaged")));
 
   grpc::ClientContext model_context, server_context;
   inference::ModelReadyRequest model_request;
@@ -383,8 +384,16 @@ TEST_F(InferenceServiceTest, TellsAboutServerAndModel) {
       name: "m"
       versions: [ "1", "3" ]
       platform: "lockstep_safetensors"
-      inputs { name: "input" datatype: "FP32" shape: [ -1, 2 ] }
-      outputs { name: "output" datatype: "FP32" shape: [ -1, 3 ] })pb");
+      inputs {
+        name: "input"
+        datatype: "FP32"
+        shape: [ -1, 2 ]
+      }
+      outputs {
+        name: "output"
+        datatype: "FP32"
+        shape: [ -1, 3 ]
+      })pb");
     EXPECT_EQ(response.DebugString(), expected.DebugString());
   }
   {

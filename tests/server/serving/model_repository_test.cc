@@ -125,9 +125,8 @@ TEST_F(ModelRepositoryTest, AFailedLoadSaysWhyAndIsTriedAgain) {
   repository_->Published("a", 2);
   const absl::Status status = Find("a").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(status.message()),
-              AllOf(HasSubstr("'a' version 2 is not at ready state"),
-                    HasSubstr("weights are damaged")));
+  EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("'a' version 2 is not at ready state"),
+                                                   HasSubstr("weights are damaged")));
   EXPECT_FALSE(repository_->Ready());
   EXPECT_EQ(VersionFound("a", 1), 1) << "the others are served";
   source_->Break("a:2", absl::OkStatus());
@@ -172,10 +171,11 @@ TEST_F(ModelRepositoryTest, AVersionThatLeavesStaysForThoseWhoHoldIt) {
   (*held)->batcher->Submit({.samples = 1,
                             .x = std::as_bytes(std::span(x)),
                             .wanted = [] { return absl::OkStatus(); },
-                            .done = [&](Batcher::Answer answer) {
-                              y = *std::move(answer);
-                              done.Notify();
-                            }});
+                            .done =
+                                [&](Batcher::Answer answer) {
+                                  y = *std::move(answer);
+                                  done.Notify();
+                                }});
   done.WaitForNotification();
   EXPECT_THAT(y, ElementsAre(7, 3, 1));
   held->reset();
@@ -209,9 +209,8 @@ TEST_F(ModelRepositoryTest, TheEndAnswersThoseWhoWaitForALoad) {
   source_->turnstile.Close();
   repository_->Published("a", 2);
   int64_t version = 0;
-  repository_->Find("a", 2, [&](absl::StatusOr<Handle> model) {
-    version = (*model)->record.version();
-  });
+  repository_->Find("a", 2,
+                    [&](absl::StatusOr<Handle> model) { version = (*model)->record.version(); });
   source_->turnstile.Open();
   repository_.reset();
   EXPECT_EQ(version, 2);

@@ -32,13 +32,15 @@ class Turnstile {
   void Pass() {
     absl::MutexLock lock(&mutex_);
     ++waiting_;
-    mutex_.Await(absl::Condition(+[](bool* closed) { return !*closed; }, &closed_));
+    mutex_.Await(absl::Condition(
+        +[](bool* closed) { return !*closed; }, &closed_));
     --waiting_;
   }
   // Somebody stands before the closed gate.
   void AwaitArrival() {
     absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(+[](int* waiting) { return *waiting > 0; }, &waiting_));
+    mutex_.Await(absl::Condition(
+        +[](int* waiting) { return *waiting > 0; }, &waiting_));
   }
 
  private:

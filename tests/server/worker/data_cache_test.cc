@@ -24,16 +24,17 @@ class DataCacheTest : public testing::Test {
 
   // Serves the content, or as much of it as `limit_`, in two pieces; counts calls.
   absl::StatusOr<MappedFile> Get() {
-    return cache_.Get(blob_, [this](const std::string& sha256, int64_t offset,
-                                    DataCache::Sink sink) -> absl::Status {
-      EXPECT_EQ(sha256, blob_.sha256());
-      offsets_.push_back(offset);
-      const std::string rest = content_.substr(offset, limit_ - offset);
-      const size_t half = rest.size() / 2;
-      if (absl::Status status = sink(rest.substr(0, half)); !status.ok()) return status;
-      if (absl::Status status = sink(rest.substr(half)); !status.ok()) return status;
-      return limit_ < content_.size() ? absl::UnavailableError("cut off") : absl::OkStatus();
-    });
+    return cache_.Get(
+        blob_,
+        [this](const std::string& sha256, int64_t offset, DataCache::Sink sink) -> absl::Status {
+          EXPECT_EQ(sha256, blob_.sha256());
+          offsets_.push_back(offset);
+          const std::string rest = content_.substr(offset, limit_ - offset);
+          const size_t half = rest.size() / 2;
+          if (absl::Status status = sink(rest.substr(0, half)); !status.ok()) return status;
+          if (absl::Status status = sink(rest.substr(half)); !status.ok()) return status;
+          return limit_ < content_.size() ? absl::UnavailableError("cut off") : absl::OkStatus();
+        });
   }
   static std::string Text(const MappedFile& file) {
     return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
