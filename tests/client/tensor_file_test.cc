@@ -5,8 +5,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdio>
 #include <fstream>
+
+#include "tests/temporary_directory.h"
 
 namespace lockstep {
 namespace {
@@ -20,9 +21,9 @@ class TensorFileTest : public testing::Test {
     std::ofstream(path_, std::ios::binary) << content;
     return path_;
   }
-  void TearDown() override { std::remove(path_.c_str()); }
 
-  const std::string path_ = testing::TempDir() + "/tensor_file_test";
+  const TemporaryDirectory directory_;
+  const std::string path_ = directory_ / "file";
 };
 
 // IDX: 00 00 08 <dimensions>, sizes in big-endian, bytes.

@@ -12,7 +12,7 @@
 #include "server/api/model_service.h"
 #include "server/store/blob_store.h"
 #include "server/store/store.h"
-#include "tests/server/temporary_directory.h"
+#include "tests/temporary_directory.h"
 
 namespace lockstep {
 

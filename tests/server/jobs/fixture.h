@@ -15,7 +15,7 @@
 #include "server/jobs/job_manager.h"
 #include "server/store/blob_store.h"
 #include "server/store/store.h"
-#include "tests/server/temporary_directory.h"
+#include "tests/temporary_directory.h"
 
 namespace lockstep {
 

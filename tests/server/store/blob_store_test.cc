@@ -9,7 +9,7 @@
 #include <string>
 #include <utility>
 
-#include "tests/server/temporary_directory.h"
+#include "tests/temporary_directory.h"
 
 namespace lockstep {
 namespace {

@@ -7,7 +7,7 @@
 #include <fstream>
 #include <optional>
 
-#include "tests/server/temporary_directory.h"
+#include "tests/temporary_directory.h"
 
 namespace lockstep {
 namespace {

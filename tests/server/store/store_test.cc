@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "tests/server/temporary_directory.h"
+#include "tests/temporary_directory.h"
 
 namespace lockstep {
 namespace {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/data/digest.h"
-#include "tests/server/temporary_directory.h"
+#include "tests/temporary_directory.h"
 
 namespace lockstep {
 namespace {

@@ -1,5 +1,5 @@
-#ifndef LOCKSTEP_TESTS_SERVER_TEMPORARY_DIRECTORY_H_
-#define LOCKSTEP_TESTS_SERVER_TEMPORARY_DIRECTORY_H_
+#ifndef LOCKSTEP_TESTS_TEMPORARY_DIRECTORY_H_
+#define LOCKSTEP_TESTS_TEMPORARY_DIRECTORY_H_
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -31,4 +31,4 @@ class TemporaryDirectory {
 
 }  // namespace lockstep
 
-#endif  // LOCKSTEP_TESTS_SERVER_TEMPORARY_DIRECTORY_H_
+#endif  // LOCKSTEP_TESTS_TEMPORARY_DIRECTORY_H_
