@@ -5,34 +5,18 @@
 #include <cmath>
 #include <cstdio>
 
+#include "core/formats/json_scanner.h"
+
 namespace lockstep {
-namespace {
-
-std::string Quote(const std::string& text) {
-  std::string quoted = "\"";
-  for (char c : text) {
-    if (c == '"' || c == '\\') {
-      quoted += '\\';
-      quoted += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      quoted += fmt::format("\\u{:04x}", static_cast<int>(c));
-    } else {
-      quoted += c;
-    }
-  }
-  return quoted + "\"";
-}
-
-}  // namespace
 
 JsonObject& JsonObject::Add(const std::string& name, const std::string& value) {
   if (!members_.empty()) members_ += ",";
-  members_ += Quote(name) + ":" + value;
+  members_ += JsonQuote(name) + ":" + value;
   return *this;
 }
 
 JsonObject& JsonObject::Text(const std::string& name, const std::string& value) {
-  return Add(name, Quote(value));
+  return Add(name, JsonQuote(value));
 }
 
 JsonObject& JsonObject::Integer(const std::string& name, int64_t value) {

@@ -1,7 +1,6 @@
 #include "core/training/trainer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <numeric>
 
