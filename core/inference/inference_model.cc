@@ -26,20 +26,25 @@ class NetworkInferenceModel final : public InferenceModel {
         buffers_(network_.buffers_size()) {}
 
   absl::Status Load(std::string_view safetensors) {
-    return ReadWeights(network_, safetensors, parameters_.span(), buffers_.span());
+    if (auto s = ReadWeights(network_, safetensors, parameters_.span(), buffers_.span()); !s.ok()) {
+      return s;
+    }
+    pass_.SetWeights(*kernels::Kernels(), parameters_.data(), buffers_.data());
+    return absl::OkStatus();
   }
 
   std::span<const int64_t> input_shape() const override { return network_.input().dims(); }
   std::span<const int64_t> output_shape() const override { return network_.output().dims(); }
   int64_t size_bytes() const override {
-    return (parameters_.size() + buffers_.size()) * static_cast<int64_t>(sizeof(float));
+    return (parameters_.size() + buffers_.size()) * static_cast<int64_t>(sizeof(float)) +
+           pass_.PackedBytes();
   }
   void Predict(int64_t samples, std::span<const float> x, std::span<float> y,
                Arena& arena) const override;
 
  private:
   const Network network_;
-  const InferencePass pass_;
+  InferencePass pass_;
   AlignedBuffer<float> parameters_;
   AlignedBuffer<float> buffers_;
 };
@@ -59,11 +64,11 @@ absl::StatusOr<std::unique_ptr<const InferenceModel>> InferenceModel::Create(
 
 void NetworkInferenceModel::Predict(int64_t samples, std::span<const float> x, std::span<float> y,
                                     Arena& arena) const {
-  // Small parts keep the activations in the cache; rows do not see each other, so no bit changes.
-  const int64_t most = std::min<int64_t>(32, samples);
+  // Scaled a part at a time, so that it stays in the cache.
+  const int64_t most = std::min<int64_t>(InferencePlan::kPartSamples, samples);
   const int64_t input_bytes =
       (most * network_.input().size() * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
-  const int64_t needed = input_bytes + pass_.MemoryBytes(most);
+  const int64_t needed = input_bytes + pass_.MemoryBytes();
   AlignedBuffer<std::byte>& memory = arena.memory_->bytes;
   if (memory.size() < needed) memory = AlignedBuffer<std::byte>(needed);
   float* scaled = reinterpret_cast<float*>(memory.data());
@@ -72,8 +77,8 @@ void NetworkInferenceModel::Predict(int64_t samples, std::span<const float> x, s
     const int64_t part = std::min(most, samples - begin);
     kernels.scale_float(x.data() + begin * network_.input().size(), part * network_.input().size(),
                         network_.scale(), network_.offset(), scaled);
-    pass_.Run(kernels, parameters_.data(), buffers_.data(), part, scaled,
-              y.data() + begin * network_.output().size(), memory.data() + input_bytes);
+    pass_.Run(kernels, part, scaled, y.data() + begin * network_.output().size(),
+              memory.data() + input_bytes);
   }
 }
 

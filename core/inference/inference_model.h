@@ -35,7 +35,7 @@ class InferenceModel {
   // Shapes of one sample, without the batch.
   virtual std::span<const int64_t> input_shape() const = 0;
   virtual std::span<const int64_t> output_shape() const = 0;
-  // Parameters and buffers, in bytes.
+  // Parameters and buffers, and what of them is packed, in bytes.
   virtual int64_t size_bytes() const = 0;
 
   // y[i] = network(x[i]) for each of the `samples` rows. Raw values go in: the spec's scale and

@@ -1,7 +1,6 @@
 #include <algorithm>
 
 #include "core/layers/build.h"
-#include "core/layers/rows.h"
 
 namespace lockstep {
 namespace {
@@ -13,37 +12,32 @@ class ActivationLayer final : public Layer {
       : activation_(activation), shape_(std::move(shape)) {}
 
   Shape output_shape() const override { return shape_; }
-  bool ends_in_softmax() const override { return activation_ == kernels::Activation::kSoftmax; }
+  LayerTraits traits() const override {
+    return {.backward_reads_y = true,
+            .ends_in_softmax = activation_ == kernels::Activation::kSoftmax};
+  }
 
   void Forward(const ForwardContext& c) const override {
-    ParallelRows(
-        *c.step.pool, c.step.batch->samples * shape_.positions(), 64,
-        [&](int64_t begin, int64_t end) { Rows(*c.step.kernels, c.x, c.y, c.logits, begin, end); });
+    Apply(*c.step.kernels, c.tile.samples, c.x(), c.y, c.logits);
   }
 
   void Infer(const InferContext& c) const override {
-    Rows(*c.kernels, c.x, c.y, c.logits, 0, c.samples * shape_.positions());
+    Apply(*c.kernels, c.samples, c.x(), c.y, c.logits);
   }
 
   void Backward(const BackwardContext& c) const override {
-    if (c.dx == nullptr) return;
-    const int64_t channels = shape_.channels();
-    ParallelRows(
-        *c.step.pool, c.step.batch->samples * shape_.positions(), 64,
-        [&](int64_t begin, int64_t end) {
-          std::copy(c.dy + begin * channels, c.dy + end * channels, c.dx + begin * channels);
-          if (c.logits) return;
-          c.step.kernels->activate_backward(activation_, end - begin, channels,
-                                            c.y + begin * channels, c.dx + begin * channels);
-        });
+    if (c.dx() == nullptr) return;
+    std::copy_n(c.dy, c.tile.samples * shape_.size(), c.dx());
+    if (c.logits) return;
+    c.step.kernels->activate_backward(activation_, c.tile.samples * shape_.positions(),
+                                      shape_.channels(), c.y, c.dx());
   }
 
  private:
-  void Rows(const kernels::KernelTable& kernels, const float* x, float* y, bool logits,
-            int64_t begin, int64_t end) const {
-    const int64_t channels = shape_.channels();
-    std::copy(x + begin * channels, x + end * channels, y + begin * channels);
-    if (!logits) kernels.activate(activation_, end - begin, channels, y + begin * channels);
+  void Apply(const kernels::KernelTable& kernels, int64_t samples, const float* x, float* y,
+             bool logits) const {
+    std::copy_n(x, samples * shape_.size(), y);
+    if (!logits) kernels.activate(activation_, samples * shape_.positions(), shape_.channels(), y);
   }
 
   const kernels::Activation activation_;
@@ -57,7 +51,7 @@ LayerOr BuildActivation(const BuildContext& c, v1::Layer* layer) {
   if (name->empty()) return FieldError(c, "activation", "is required");
   auto activation = ParseActivation(c, name);
   if (!activation.ok()) return activation.status();
-  return std::make_unique<ActivationLayer>(*activation, c.input);
+  return std::make_unique<ActivationLayer>(*activation, c.input());
 }
 
 }  // namespace lockstep

@@ -2,7 +2,6 @@
 
 #include "core/layers/build.h"
 #include "core/layers/row_sums.h"
-#include "core/layers/rows.h"
 
 namespace lockstep {
 namespace {
@@ -29,121 +28,162 @@ class BatchNormalization final : public Layer {
             Spec("moving_variance", spec_.moving_variance_initializer())};
   }
 
+  LayerTraits traits() const override {
+    return {.synchronizes = true, .backward_reads_x = true, .is_inference_affine = true};
+  }
+
+  // Forward: {mean, variance} in double and the three vectors of the affine map; backward: the
+  // four vectors of its gradient in the place of those.
   int64_t saved_bytes(const Capacity&) const override {
-    return 2 * channels() * static_cast<int64_t>(sizeof(double));
+    return channels() * static_cast<int64_t>(2 * sizeof(double) + 4 * sizeof(float));
+  }
+  int64_t forward_sums_bytes(const Capacity& capacity) const override {
+    return NodesBytes(capacity.shards) + RowSumsBytes(capacity, shape_.positions(), channels());
+  }
+  int64_t backward_sums_bytes(const Capacity& capacity) const override {
+    return forward_sums_bytes(capacity);
+  }
+  int64_t packed_bytes(Pass pass) const override {
+    return pass == Pass::kInference ? 3 * channels() * static_cast<int64_t>(sizeof(float)) : 0;
   }
 
-  int64_t scratch_bytes(const Capacity& capacity) const override {
-    return VectorsBytes() + NodesBytes(capacity) +
-           RowSumsScratchBytes(capacity, shape_.positions(), channels());
+  void Pack(const PackContext& c) const override {
+    MakeAffine(c.parameters, c.buffers[0], c.buffers[1], reinterpret_cast<float*>(c.packed));
   }
 
-  int64_t infer_scratch_bytes() const override { return VectorsBytes(); }
+  void GatherForward(const ForwardContext& c) const override {
+    GatherMoments(*c.step.kernels, c.tile, c.x(), shape_.positions(), channels(), Blocks(c));
+  }
 
-  void Forward(const ForwardContext& c) const override {
+  void CombineForward(const ForwardContext& c) const override {
     const StepContext& step = c.step;
     const int64_t channels = this->channels();
     const int64_t nodes = std::ssize(step.batch->nodes);
-    double* moments = reinterpret_cast<double*>(c.scratch + VectorsBytes());
+    double* moments = reinterpret_cast<double*>(c.sums);
     double* counts = moments + nodes * 2 * channels;
-    std::byte* partial = reinterpret_cast<std::byte*>(counts + nodes);
     for (int64_t i = 0; i < nodes; ++i) {
       counts[i] =
           static_cast<double>(step.batch->node_samples(step.batch->nodes[i]) * shape_.positions());
     }
-    NodeMoments(step, c.x, shape_.positions(), channels, partial, moments);
+    CombineNodeMoments(step, c.x(), shape_.positions(), channels, Blocks(c), moments);
     step.collective->CombineMoments(channels, {moments, static_cast<size_t>(nodes * 2 * channels)},
                                     {counts, static_cast<size_t>(nodes)});
 
     const double count = static_cast<double>(step.batch->global_samples * shape_.positions());
-    double* mean = reinterpret_cast<double*>(c.saved);
-    double* variance = mean + channels;
+    const Saved saved = MakeSaved(c);
     const double momentum = spec_.momentum();
     for (int64_t i = 0; i < channels; ++i) {
-      mean[i] = moments[i];
-      variance[i] = moments[channels + i] / count;
-      c.buffers[0][i] = static_cast<float>(momentum * c.buffers[0][i] + (1.0 - momentum) * mean[i]);
+      saved.mean[i] = moments[i];
+      saved.variance[i] = moments[channels + i] / count;
+      c.buffers[0][i] =
+          static_cast<float>(momentum * c.buffers[0][i] + (1.0 - momentum) * saved.mean[i]);
       c.buffers[1][i] =
-          static_cast<float>(momentum * c.buffers[1][i] + (1.0 - momentum) * variance[i]);
+          static_cast<float>(momentum * c.buffers[1][i] + (1.0 - momentum) * saved.variance[i]);
     }
-    const Affine affine = MakeAffine(c.scratch, c.parameters, mean, variance);
-    ParallelRows(*step.pool, step.batch->samples * shape_.positions(), 64,
-                 [&](int64_t begin, int64_t end) {
-                   step.kernels->normalize(c.x + begin * channels, end - begin, channels, affine.m,
-                                           affine.a, affine.b, c.y + begin * channels);
-                 });
+    MakeAffine(c.parameters, saved.mean, saved.variance, saved.vectors);
+  }
+
+  void Forward(const ForwardContext& c) const override {
+    Normalize(*c.step.kernels, c.tile.samples, c.x(), MakeSaved(c).vectors, c.y);
   }
 
   void Infer(const InferContext& c) const override {
-    const Affine affine = MakeAffine(c.scratch, c.parameters, c.buffers[0], c.buffers[1]);
-    c.kernels->normalize(c.x, c.samples * shape_.positions(), channels(), affine.m, affine.a,
-                         affine.b, c.y);
+    Normalize(*c.kernels, c.samples, c.x(), reinterpret_cast<const float*>(c.packed), c.y);
+  }
+
+  void InferenceAffine(std::span<const float* const> parameters,
+                       std::span<const float* const> buffers, double* scale,
+                       double* offset) const override {
+    for (int64_t i = 0; i < channels(); ++i) {
+      const double gamma = spec_.scale() ? parameters[0][i] : 1.0;
+      const double beta = spec_.center() ? parameters[spec_.scale() ? 1 : 0][i] : 0.0;
+      scale[i] = gamma / std::sqrt(buffers[1][i] + spec_.epsilon());
+      offset[i] = beta - buffers[0][i] * scale[i];
+    }
+  }
+
+  void GatherBackward(const BackwardContext& c) const override {
+    // The affine map's first vector is the mean, rounded.
+    GatherSums(*c.step.kernels, c.tile, c.dy, c.x, MakeSaved(c).vectors, shape_.positions(),
+               channels(), Blocks(c));
   }
 
   // With the sums S1 of dy and S2 of dy * (x - mean) over the N values of a channel, and
   // a = gamma / sqrt(variance + epsilon):
   //   dx = a * (dy - S1 / N - (x - mean) / (variance + epsilon) * S2 / N),
   //   dbeta = S1, dgamma = S2 / sqrt(variance + epsilon).
-  void Backward(const BackwardContext& c) const override {
+  void CombineBackward(const BackwardContext& c) const override {
     const StepContext& step = c.step;
     const int64_t channels = this->channels();
     const int64_t nodes = std::ssize(step.batch->nodes);
-    const double* mean = reinterpret_cast<const double*>(c.saved);
-    const double* variance = mean + channels;
-    float* m = reinterpret_cast<float*>(c.scratch);
+    const Saved saved = MakeSaved(c);
+    float* m = saved.vectors;
     float* k0 = m + channels;
     float* k1 = k0 + channels;
     float* k2 = k1 + channels;
-    for (int64_t i = 0; i < channels; ++i) m[i] = static_cast<float>(mean[i]);
 
-    double* sums = reinterpret_cast<double*>(c.scratch + VectorsBytes());
+    double* sums = reinterpret_cast<double*>(c.sums);
     int64_t* counts = reinterpret_cast<int64_t*>(sums + nodes * 2 * channels);
-    std::byte* partial = reinterpret_cast<std::byte*>(counts + nodes);
     for (int64_t i = 0; i < nodes; ++i) counts[i] = step.batch->node_samples(step.batch->nodes[i]);
-    NodeSums(step, c.dy, c.x, m, shape_.positions(), channels, partial, sums, 2 * channels);
+    CombineNodeSums(step, c.dy, c.x, m, 2, shape_.positions(), channels, Blocks(c), sums,
+                    2 * channels);
     step.collective->CombineSums(2 * channels, {sums, static_cast<size_t>(nodes * 2 * channels)},
                                  {counts, static_cast<size_t>(nodes)});
 
     const double count = static_cast<double>(step.batch->global_samples * shape_.positions());
     const float* gamma = spec_.scale() ? c.parameters[0] : nullptr;
     for (int64_t i = 0; i < channels; ++i) {
+      const double mean = saved.mean[i];
       const double s1 = sums[i];
       // The kernel summed distances to m, the mean rounded to float.
-      const double s2 = sums[channels + i] + (m[i] - mean[i]) * s1;
-      const double inverse_variance = 1.0 / (variance[i] + spec_.epsilon());
-      const double inverse_deviation = 1.0 / std::sqrt(variance[i] + spec_.epsilon());
+      const double s2 = sums[channels + i] + (m[i] - mean) * s1;
+      const double inverse_variance = 1.0 / (saved.variance[i] + spec_.epsilon());
+      const double inverse_deviation = 1.0 / std::sqrt(saved.variance[i] + spec_.epsilon());
       const double a = (gamma == nullptr ? 1.0 : gamma[i]) * inverse_deviation;
       const double slope = -a * inverse_variance * s2 / count;
       k1[i] = static_cast<float>(a);
       k2[i] = static_cast<float>(slope);
-      k0[i] = static_cast<float>(slope * (m[i] - mean[i]) - a * s1 / count);
+      k0[i] = static_cast<float>(slope * (m[i] - mean) - a * s1 / count);
       if (spec_.scale()) c.gradients[0][i] = static_cast<float>(s2 * inverse_deviation);
       if (spec_.center()) c.gradients[spec_.scale() ? 1 : 0][i] = static_cast<float>(s1);
     }
-    if (c.dx == nullptr) return;
-    ParallelRows(*step.pool, step.batch->samples * shape_.positions(), 64,
-                 [&](int64_t begin, int64_t end) {
-                   step.kernels->normalize_backward(c.dy + begin * channels, c.x + begin * channels,
-                                                    end - begin, channels, m, k0, k1, k2,
-                                                    c.dx + begin * channels);
-                 });
+  }
+
+  void Backward(const BackwardContext& c) const override {
+    if (c.dx() == nullptr) return;
+    const int64_t channels = this->channels();
+    const float* m = MakeSaved(c).vectors;
+    c.step.kernels->normalize_backward(c.dy, c.x, c.tile.samples * shape_.positions(), channels, m,
+                                       m + channels, m + 2 * channels, m + 3 * channels, c.dx());
   }
 
  private:
-  // y = fma(x - m, a, b)
-  struct Affine {
-    const float* m;
-    const float* a;
-    const float* b;
+  struct Saved {
+    double* mean;
+    double* variance;
+    float* vectors;
   };
 
+  Saved MakeSaved(const LayerContext& c) const {
+    double* mean = reinterpret_cast<double*>(c.saved);
+    double* variance = mean + channels();
+    return {mean, variance, reinterpret_cast<float*>(variance + channels())};
+  }
+
+  // y = fma(x - m, a, b) with the vectors {m, a, b}
+  void Normalize(const kernels::KernelTable& kernels, int64_t samples, const float* x,
+                 const float* vectors, float* y) const {
+    const float* a = vectors + channels();
+    kernels.normalize(x, samples * shape_.positions(), channels(), vectors, a, a + channels(), y);
+  }
+
   template <typename Statistic>
-  Affine MakeAffine(std::byte* scratch, std::span<const float* const> parameters,
-                    const Statistic* mean, const Statistic* variance) const {
+  void MakeAffine(std::span<const float* const> parameters, const Statistic* mean,
+                  const Statistic* variance, float* vectors) const {
     const int64_t channels = this->channels();
     const float* gamma = spec_.scale() ? parameters[0] : nullptr;
     const float* beta = spec_.center() ? parameters[spec_.scale() ? 1 : 0] : nullptr;
-    float* m = reinterpret_cast<float*>(scratch);
+    float* m = vectors;
     float* a = m + channels;
     float* b = a + channels;
     for (int64_t i = 0; i < channels; ++i) {
@@ -153,7 +193,6 @@ class BatchNormalization final : public Layer {
       a[i] = static_cast<float>((gamma == nullptr ? 1.0 : gamma[i]) / deviation);
       b[i] = static_cast<float>((beta == nullptr ? 0.0 : beta[i]) + (m[i] - mu) * a[i]);
     }
-    return {m, a, b};
   }
 
   TensorSpec Spec(std::string name, const v1::Initializer& initializer) const {
@@ -166,12 +205,13 @@ class BatchNormalization final : public Layer {
   }
 
   int64_t channels() const { return shape_.channels(); }
-  // Four vectors of floats a channel.
-  int64_t VectorsBytes() const {
-    return (4 * channels() * static_cast<int64_t>(sizeof(float)) + 63) / 64 * 64;
+
+  // The sums of the nodes, then those of their blocks.
+  int64_t NodesBytes(int64_t nodes) const {
+    return nodes * (2 * channels() + 1) * static_cast<int64_t>(sizeof(double));
   }
-  int64_t NodesBytes(const Capacity& capacity) const {
-    return capacity.shards * (2 * channels() + 1) * static_cast<int64_t>(sizeof(double));
+  std::byte* Blocks(const LayerContext& c) const {
+    return c.sums + NodesBytes(std::ssize(c.step.batch->nodes));
   }
 
   const v1::BatchNormalization spec_;
@@ -209,7 +249,7 @@ LayerOr BuildBatchNormalization(const BuildContext& c, v1::Layer* layer) {
   for (const auto& i : initializers) {
     if (auto s = CheckInitializer(c, i.field, i.fallback, i.initializer); !s.ok()) return s;
   }
-  return std::make_unique<BatchNormalization>(spec, c.input);
+  return std::make_unique<BatchNormalization>(spec, c.input());
 }
 
 }  // namespace lockstep

@@ -23,6 +23,13 @@ absl::Status FieldError(const BuildContext& c, absl::string_view field, absl::st
   return absl::InvalidArgumentError(absl::StrCat(c.path, ".", field, ": ", problem));
 }
 
+absl::Status CheckImage(const BuildContext& c) {
+  if (c.input().rank() == 3) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(c.path, ": needs input [N, H, W, channels], but \"", c.name, "\" gets ",
+                   c.input().rank(), " dimension(s) a sample"));
+}
+
 absl::StatusOr<kernels::Activation> ParseActivation(const BuildContext& c,
                                                     std::string* activation) {
   if (activation->empty()) *activation = "linear";

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -23,11 +24,16 @@ struct BuildContext {
   std::string path;  // "model.layers[3].conv2d"
   std::string name;  // of the layer
   int index;         // in the model; keys the layer's randomness
-  Shape input;
+  std::vector<Shape> inputs;
+
+  const Shape& input() const { return inputs[0]; }
 };
 
 // INVALID_ARGUMENT "<path>.<field>: <problem>".
 absl::Status FieldError(const BuildContext& c, absl::string_view field, absl::string_view problem);
+
+// INVALID_ARGUMENT unless the input is an image, [N, H, W, channels].
+absl::Status CheckImage(const BuildContext& c);
 
 // Empty becomes "linear".
 absl::StatusOr<kernels::Activation> ParseActivation(const BuildContext& c, std::string* activation);
@@ -72,6 +78,8 @@ LayerOr BuildMaxPooling2D(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildFlatten(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildActivation(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildDropout(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildAdd(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildGlobalAveragePooling2D(const BuildContext& c, v1::Layer* spec);
 
 }  // namespace lockstep
 

@@ -1,113 +1,64 @@
 #include <Eigen/Core>
 #include <algorithm>
-#include <utility>
+#include <bit>
 
 #include "core/layers/build.h"
+#include "core/layers/chunk_sums.h"
+#include "core/layers/convolution_geometry.h"
 #include "core/layers/row_sums.h"
-#include "core/layers/rows.h"
 #include "core/layers/segments.h"
-#include "core/layers/weight_gradient.h"
 
 namespace lockstep {
 namespace {
 
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using kernels::RowRun;
 
 constexpr int64_t kFloat = sizeof(float);
 
-// Bounds what Build and each step set up beside the arithmetic: a kernel row, a tap or a stride's
-// remainder costs a few bytes.
+// Bounds what a step sets up beside the arithmetic: a tap or a stride's remainder costs a few
+// bytes.
 constexpr int64_t kMaxExtent = 256;
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t RoundUp(int64_t bytes) { return CeilDiv(bytes, 64) * 64; }
 
-// One spatial axis of a convolution.
-struct Axis {
-  int64_t in;
-  int64_t out;
-  int64_t kernel;
-  int64_t stride;
-  int64_t pad_before;
-  int64_t pad_after;
-
-  static Axis Make(int64_t in, int64_t kernel, int64_t stride, bool same) {
-    if (!same) return {in, (in - kernel) / stride + 1, kernel, stride, 0, 0};
-    const int64_t out = CeilDiv(in, stride);
-    const int64_t pad = std::max<int64_t>(0, (out - 1) * stride + kernel - in);
-    return {in, out, kernel, stride, pad / 2, pad - pad / 2};
-  }
-
-  int64_t padded() const { return pad_before + in + pad_after; }
-
-  // For the input gradient dy is padded with zeros, so that every tap of every pixel reads
-  // something.
-  int64_t gradient_before() const { return CeilDiv(kernel - 1, stride); }
-  int64_t gradient_padded() const {
-    return gradient_before() + std::max(out, (in - 1 + pad_before) / stride + 1);
-  }
-};
-
-// The input pixels first, first + stride, ... along one axis see the same taps: those k with
-// (pixel + pad_before - k) a multiple of the stride.
-struct PixelClass {
-  int64_t first;
-  int64_t count;
-  int64_t first_tap;
-
-  static PixelClass Make(const Axis& axis, int64_t remainder) {
-    const int64_t first = (remainder - axis.pad_before % axis.stride + axis.stride) % axis.stride;
-    const int64_t count = first < axis.in ? CeilDiv(axis.in - first, axis.stride) : 0;
-    return {first, count, remainder};
-  }
-
-  // Line of the padded dy that tap k of the first pixel reads.
-  int64_t Line(const Axis& axis, int64_t k) const {
-    return (first + axis.pad_before - k) / axis.stride + axis.gradient_before();
-  }
-};
-
-// Copies one image into the middle of a larger, zeroed one.
-void PadImage(const float* src, int64_t height, int64_t line, float* dst, int64_t dst_height,
-              int64_t dst_line, int64_t top, int64_t left) {
-  std::fill_n(dst, dst_height * dst_line, 0.0f);
-  for (int64_t i = 0; i < height; ++i) {
-    std::copy_n(src + i * line, line, dst + (top + i) * dst_line + left);
-  }
-}
-
-// y = activation(x (*) kernel + bias): x [N, H, W, in], kernel [kh, kw, in, filters], y [N, OH, OW,
-// filters]. No patches are materialised: a kernel row's kw * in values lie together in x.
+// y = activation(x (*) kernel + bias): x [N, H, W, in], kernel [kh, kw, in / groups, filters],
+// y [N, OH, OW, filters]. No patches are materialised: a kernel row's kw * in values lie together
+// in x.
+//
+// Each group is a convolution of its own on its slices of channels. With one channel and one filter
+// a group (depthwise) all groups go at once, vectors across channels.
 class Conv2D final : public Layer {
  public:
-  Conv2D(const v1::Conv2D& spec, kernels::Activation activation, Axis h, Axis w, int64_t in)
+  Conv2D(const v1::Conv2D& spec, kernels::Activation activation, ConvolutionAxis h,
+         ConvolutionAxis w, int64_t in)
       : spec_(spec),
         activation_(activation),
         h_(h),
         w_(w),
         in_(in),
         filters_(spec.filters()),
+        groups_(spec.groups()),
+        depthwise_(groups_ > 1 && groups_ == in && groups_ == filters_),
         padded_(h.pad_before + h.pad_after + w.pad_before + w.pad_after > 0),
-        forward_segments_(MakeForwardSegments()),
-        gradient_{.slices = h.kernel,
-                  .slice_rows = w.kernel * in,
-                  .slice_x = w.padded() * in,
-                  .columns = filters_,
-                  .lines = h.out,
-                  .line_rows = w.out,
-                  .x_sample = h.padded() * w.padded() * in,
-                  .x_line = h.stride * w.padded() * in,
-                  .x_row = w.stride * in,
-                  .chunk_samples = CeilDiv(kernels::kConvGradientRows, h.out * w.out)} {}
+        chunk_samples_(static_cast<int64_t>(std::bit_ceil(
+            static_cast<uint64_t>(CeilDiv(kernels::kConvGradientRows, positions()))))) {}
 
   Shape output_shape() const override { return {h_.out, w_.out, filters_}; }
 
+  LayerTraits traits() const override {
+    return {.backward_reads_x = true,
+            .backward_reads_y = activation_ != kernels::Activation::kLinear,
+            .finish_reads_dy = spec_.use_bias() && positions() == 1,
+            .absorbs_affine = activation_ == kernels::Activation::kLinear};
+  }
+
   std::vector<TensorSpec> parameters() const override {
-    const int64_t taps = h_.kernel * w_.kernel;
     std::vector<TensorSpec> list = {{.name = "kernel",
-                                     .shape = {h_.kernel, w_.kernel, in_, filters_},
+                                     .shape = {h_.kernel, w_.kernel, group_in(), filters_},
                                      .initializer = spec_.kernel_initializer(),
-                                     .fan_in = taps * in_,
-                                     .fan_out = taps * filters_}};
+                                     .fan_in = taps() * group_in(),
+                                     .fan_out = taps() * filters_}};
     if (spec_.use_bias()) {
       list.push_back({.name = "bias",
                       .shape = {filters_},
@@ -119,175 +70,317 @@ class Conv2D final : public Layer {
     return list;
   }
 
-  // The padded batch: the weight gradient reads it again.
-  int64_t saved_bytes(const Capacity& capacity) const override {
-    return padded_ ? capacity.samples * padded_size() * kFloat : 0;
-  }
+  int64_t chunk_samples() const override { return chunk_samples_; }
 
-  int64_t scratch_bytes(const Capacity& capacity) const override {
-    return std::max({kernel_size() * kFloat + capacity.threads * gradient_image_bytes(),
-                     RowSumsScratchBytes(capacity, positions(), filters_),
-                     WeightGradientScratchBytes(gradient_, capacity)});
+  // Forward: its segments. Backward: the kernel [kh, kw, filters, in] of each group's slices (as it
+  // is when depthwise), then the segments of each class of input pixels.
+  int64_t packed_bytes(Pass pass) const override {
+    if (pass != Pass::kBackward) {
+      return SegmentWriter::Bytes(taps(), taps() * group_in(), kernels::kConvChunk);
+    }
+    return kernel_size() * kFloat + h_.stride * w_.stride * SegmentWriter::Bytes(0, 0, 1) +
+           SegmentWriter::Bytes(taps(), taps() * group_filters(), kernels::kConvChunk);
   }
+  int64_t backward_sums_bytes(const Capacity& capacity) const override {
+    return ChunkSumsBytes(capacity, chunk_samples_, kernel_size()) +
+           (spec_.use_bias() ? RowSumsBytes(capacity, positions(), filters_) : 0);
+  }
+  int64_t scratch_bytes(int64_t tile_samples) const override {
+    const int64_t weight_gradient = RunsBytes(tile_samples) + tile_samples * padded_bytes();
+    const int64_t input_gradient =
+        gradient_padded() ? h_.gradient_padded() * w_.gradient_padded() * filters_ * kFloat : 0;
+    return std::max(weight_gradient, input_gradient);
+  }
+  int64_t infer_scratch_bytes() const override { return padded_bytes(); }
 
-  int64_t infer_scratch_bytes() const override { return padded_ ? padded_size() * kFloat : 0; }
+  void Pack(const PackContext& c) const override {
+    if (c.pass != Pass::kBackward) {
+      SegmentWriter writer(kernels::kConvChunk, c.packed);
+      ForSlices([&](const Slice& s) { writer.Add(s.x, s.k, s.length); });
+      writer.Finish();
+      return;
+    }
+    float* kernel = reinterpret_cast<float*>(c.packed);
+    if (depthwise_) {
+      std::copy_n(c.parameters[0], kernel_size(), kernel);
+    } else {
+      // Group after group: [kh, kw, in / groups, filters] -> [kh, kw, filters / groups, in /
+      // groups].
+      for (int64_t g = 0; g < groups_; ++g) {
+        for (int64_t tap = 0; tap < taps(); ++tap, kernel += group_filters() * group_in()) {
+          Eigen::Map<Matrix>(kernel, group_filters(), group_in()) =
+              Eigen::Map<const Matrix>(c.parameters[0] + tap * group_in() * filters_, group_in(),
+                                       filters_)
+                  .middleCols(g * group_filters(), group_filters())
+                  .transpose();
+        }
+      }
+    }
+    std::byte* segments = c.packed + kernel_size() * kFloat;
+    ForPixelClasses([&](const PixelClass& rows, const PixelClass& columns) {
+      segments = WriteGradientSegments(rows, columns, segments);
+    });
+  }
 
   void Forward(const ForwardContext& c) const override {
-    const float* kernel = c.parameters[0];
-    c.step.pool->ParallelFor(c.step.batch->samples, [&](int64_t n, int) {
-      float* padded = reinterpret_cast<float*>(c.saved) + n * padded_size();
-      ForwardImage(*c.step.kernels, c.x + n * in_size(), padded, kernel, Bias(c.parameters),
-                   c.y + n * out_size());
-    });
+    for (int64_t n = 0; n < c.tile.samples; ++n) {
+      ForwardImage(*c.step.kernels, c.packed, c.parameters, c.x() + n * in_size(),
+                   reinterpret_cast<float*>(c.scratch), c.y + n * out_size());
+    }
   }
 
   void Infer(const InferContext& c) const override {
     for (int64_t n = 0; n < c.samples; ++n) {
-      ForwardImage(*c.kernels, c.x + n * in_size(), reinterpret_cast<float*>(c.scratch),
-                   c.parameters[0], Bias(c.parameters), c.y + n * out_size());
+      ForwardImage(*c.kernels, c.packed, c.parameters, c.x() + n * in_size(),
+                   reinterpret_cast<float*>(c.scratch), c.y + n * out_size());
     }
   }
 
   void Backward(const BackwardContext& c) const override {
-    const StepContext& step = c.step;
-    const int64_t samples = step.batch->samples;
+    const kernels::KernelTable& kernels = *c.step.kernels;
     if (activation_ != kernels::Activation::kLinear) {
-      ParallelRows(*step.pool, samples * positions(), 64, [&](int64_t begin, int64_t end) {
-        step.kernels->activate_backward(activation_, end - begin, filters_, c.y + begin * filters_,
-                                        c.dy + begin * filters_);
-      });
+      kernels.activate_backward(activation_, c.tile.samples * positions(), filters_, c.y, c.dy);
     }
-    const float* x = padded_ ? reinterpret_cast<const float*>(c.saved) : c.x;
-    WeightGradient(gradient_, step, x, c.dy, c.scratch, c.gradients[0], c.gradient_node_stride);
     if (spec_.use_bias()) {
-      NodeSums(step, c.dy, nullptr, nullptr, positions(), filters_, c.scratch, c.sums[1],
-               c.sum_node_stride);
+      GatherSums(kernels, c.tile, c.dy, nullptr, nullptr, positions(), filters_, BiasSums(c));
     }
-    if (c.dx != nullptr) InputGradient(c);
+    WeightGradient(c);
+    if (c.dx() == nullptr) return;
+    for (int64_t n = 0; n < c.tile.samples; ++n) InputGradient(c, n);
+  }
+
+  void FinishBackward(const BackwardContext& c) const override {
+    CombineChunkSums(c.step, chunk_samples_, kernel_size(), c.sums, c.gradients[0],
+                     c.gradient_node_stride);
+    if (!spec_.use_bias()) return;
+    CombineNodeSums(c.step, c.dy, nullptr, nullptr, 1, positions(), filters_, BiasSums(c),
+                    c.parameter_sums[1], c.sum_node_stride);
   }
 
  private:
-  // What one class of input pixels adds up: taps (kh, kw) ascending, then filters.
-  struct GradientPart {
-    PixelClass rows;
-    PixelClass columns;
-    std::vector<kernels::Segment> segments;
+  // Where a tap's channels, or a kernel row's taps, lie together: x floats from the first tap, k
+  // rows of the kernel.
+  struct Slice {
+    int64_t x;
+    int64_t k;
+    int64_t length;
   };
 
-  std::vector<kernels::Segment> MakeForwardSegments() const {
-    SegmentList segments(kernels::kConvChunk);
-    const int64_t length = w_.kernel * in_;
+  // Calls body(slice) in the order of k.
+  template <typename Body>
+  void ForSlices(Body body) const {
+    const int64_t tap_rows = group_in();
+    // Taps that lie together in x: all of a kernel row when every channel takes part.
+    const int64_t together = w_.dilation == 1 && (groups_ == 1 || depthwise_) ? w_.kernel : 1;
     for (int64_t i = 0; i < h_.kernel; ++i) {
-      segments.Add(i * w_.padded() * in_, i * length, length);
-    }
-    return std::move(segments).Finish();
-  }
-
-  // Not kept: a server builds networks by the thousand and never runs this.
-  std::vector<GradientPart> MakeGradientParts() const {
-    std::vector<GradientPart> parts;
-    for (int64_t r = 0; r < h_.stride; ++r) {
-      for (int64_t q = 0; q < w_.stride; ++q) {
-        const PixelClass rows = PixelClass::Make(h_, r);
-        const PixelClass columns = PixelClass::Make(w_, q);
-        if (rows.count == 0 || columns.count == 0) continue;
-        SegmentList segments(kernels::kConvChunk);
-        for (int64_t i = rows.first_tap; i < h_.kernel; i += h_.stride) {
-          for (int64_t j = columns.first_tap; j < w_.kernel; j += w_.stride) {
-            const int64_t pixel = rows.Line(h_, i) * w_.gradient_padded() + columns.Line(w_, j);
-            segments.Add(pixel * filters_, (i * w_.kernel + j) * filters_, filters_);
-          }
-        }
-        parts.push_back({rows, columns, std::move(segments).Finish()});
+      for (int64_t j = 0; j < w_.kernel; j += together) {
+        body(Slice{(i * h_.dilation * w_.padded() + j * w_.dilation) * in_,
+                   (i * w_.kernel + j) * tap_rows, together * tap_rows});
       }
     }
-    return parts;
   }
 
-  const float* Bias(std::span<const float* const> parameters) const {
-    return spec_.use_bias() ? parameters[1] : nullptr;
-  }
-
-  void ForwardImage(const kernels::KernelTable& kernels, const float* x, float* padded,
-                    const float* kernel, const float* bias, float* y) const {
-    if (padded_) {
-      PadImage(x, h_.in, w_.in * in_, padded, h_.padded(), w_.padded() * in_, h_.pad_before,
-               w_.pad_before * in_);
-      x = padded;
+  // What a class of input pixels adds up: taps (kh, kw) ascending, then filters.
+  std::byte* WriteGradientSegments(const PixelClass& rows, const PixelClass& columns,
+                                   std::byte* memory) const {
+    SegmentWriter writer(kernels::kConvChunk, memory);
+    const int64_t tap_rows = group_filters();
+    for (int64_t i = 0; i < h_.kernel; ++i) {
+      for (int64_t j = 0; j < w_.kernel; ++j) {
+        if (!rows.Sees(h_, i) || !columns.Sees(w_, j)) continue;
+        const int64_t pixel = rows.Line(h_, i) * w_.gradient_padded() + columns.Line(w_, j);
+        writer.Add(pixel * filters_, (i * w_.kernel + j) * tap_rows, tap_rows);
+      }
     }
-    kernels.contract_rows({.a = {x, w_.out, h_.stride * w_.padded() * in_, w_.stride * in_},
-                           .b = {kernel, filters_},
-                           .segments = forward_segments_.data(),
-                           .segment_count = std::ssize(forward_segments_),
-                           .y = {y, 1, filters_, 0},
-                           .bias = bias,
-                           .relu = activation_ == kernels::Activation::kRelu},
-                          0, positions());
+    return writer.Finish();
+  }
+
+  // Calls body(rows, columns) for every class of input pixels that there is.
+  template <typename Body>
+  void ForPixelClasses(Body body) const {
+    for (int64_t r = 0; r < h_.stride; ++r) {
+      const PixelClass rows = PixelClass::Make(h_, r);
+      for (int64_t q = 0; rows.count > 0 && q < w_.stride; ++q) {
+        const PixelClass columns = PixelClass::Make(w_, q);
+        if (columns.count > 0) body(rows, columns);
+      }
+    }
+  }
+
+  // Every group's share of a contraction of the kernel's rows; `contraction` is the first one's.
+  // `a`, `b` and `y` are floats from group to group in the operands.
+  void ContractGroups(const kernels::KernelTable& kernels, kernels::RowContraction c, int64_t rows,
+                      int64_t a, int64_t b, int64_t y) const {
+    if (depthwise_) {
+      kernels.contract_rows_depthwise(c, 0, rows);
+      return;
+    }
+    for (int64_t g = 0; g < groups_; ++g) {
+      kernels.contract_rows(c, 0, rows);
+      c.a.base += a;
+      c.b.data += b;
+      c.y.base += y;
+      if (c.bias != nullptr) c.bias += y;
+    }
+  }
+
+  void ForwardImage(const kernels::KernelTable& kernels, const std::byte* packed,
+                    std::span<const float* const> parameters, const float* x, float* padded,
+                    float* y) const {
+    x = Padded(x, padded);
+    const std::span<const kernels::Segment> segments = TakeSegments(packed);
+    ContractGroups(kernels,
+                   {.a = {x, w_.out, h_.stride * w_.padded() * in_, w_.stride * in_},
+                    .b = {parameters[0], depthwise_ ? filters_ : group_filters(), filters_},
+                    .segments = segments.data(),
+                    .segment_count = std::ssize(segments),
+                    .y = {y, 1, filters_, 0},
+                    .bias = parameters.size() > 1 ? parameters[1] : nullptr,
+                    .relu = activation_ == kernels::Activation::kRelu},
+                   positions(), group_in(), group_filters(), group_filters());
     if (activation_ != kernels::Activation::kRelu && activation_ != kernels::Activation::kLinear) {
       kernels.activate(activation_, positions(), filters_, y);
     }
   }
 
-  void InputGradient(const BackwardContext& c) const {
-    // kernel [kh, kw, in, filters] -> [kh, kw, filters, in]
-    float* transposed = reinterpret_cast<float*>(c.scratch);
-    for (int64_t tap = 0; tap < h_.kernel * w_.kernel; ++tap) {
-      Eigen::Map<Matrix>(transposed + tap * in_ * filters_, filters_, in_) =
-          Eigen::Map<const Matrix>(c.parameters[0] + tap * in_ * filters_, in_, filters_)
-              .transpose();
+  // The image with its padding: itself, or copied to `padded`.
+  const float* Padded(const float* x, float* padded) const {
+    if (!padded_) return x;
+    PadImage(x, h_.in, w_.in * in_, padded, h_.padded(), w_.padded() * in_, h_.pad_before,
+             w_.pad_before * in_);
+    return padded;
+  }
+
+  // Adds the tile's samples to the sums of their chunks.
+  void WeightGradient(const BackwardContext& c) const {
+    const float* x = c.x;
+    int64_t x_size = in_size();
+    if (padded_) {
+      float* padded = reinterpret_cast<float*>(c.scratch + RunsBytes(c.tile.samples));
+      x_size = padded_bytes() / kFloat;
+      for (int64_t n = 0; n < c.tile.samples; ++n) {
+        Padded(c.x + n * in_size(), padded + n * x_size);
+      }
+      x = padded;
     }
-    std::byte* images = c.scratch + kernel_size() * kFloat;
-    const std::vector<GradientPart> parts = MakeGradientParts();
-    c.step.pool->ParallelFor(c.step.batch->samples, [&](int64_t n, int thread) {
-      float* dy = reinterpret_cast<float*>(images + thread * gradient_image_bytes());
-      PadImage(c.dy + n * out_size(), h_.out, w_.out * filters_, dy, h_.gradient_padded(),
+    const ChunkSums chunks(*c.step.batch, c.tile.shard, chunk_samples_, kernel_size(), c.sums);
+    for (int64_t n = 0; n < c.tile.samples;) {
+      const ChunkSums::Part part = chunks.Find(c.tile.begin + n);
+      const int64_t end = std::min(c.tile.samples, part.end - c.tile.begin);
+      RowRun* runs = reinterpret_cast<RowRun*>(c.scratch);
+      const int64_t run_count = WriteRuns(n, end, x_size, runs);
+      kernels::ColumnContraction contraction = {.x = nullptr,
+                                                .dy = c.dy,
+                                                .runs = runs,
+                                                .run_count = run_count,
+                                                .x_stride = w_.stride * in_,
+                                                .dy_stride = filters_,
+                                                .rows = 0,
+                                                .columns = depthwise_ ? filters_ : group_filters(),
+                                                .w = nullptr,
+                                                .w_stride = filters_,
+                                                .continues = c.tile.begin + n > part.begin};
+      ForSlices([&](const Slice& slice) {
+        contraction.rows = slice.length;
+        if (depthwise_) {
+          contraction.x = x + slice.x;
+          contraction.w = part.sum + slice.k * filters_;
+          c.step.kernels->contract_columns_depthwise(contraction);
+          return;
+        }
+        for (int64_t g = 0; g < groups_; ++g) {
+          contraction.x = x + slice.x + g * group_in();
+          contraction.dy = c.dy + g * group_filters();
+          contraction.w = part.sum + slice.k * filters_ + g * group_filters();
+          c.step.kernels->contract_columns(contraction);
+        }
+      });
+      n = end;
+    }
+  }
+
+  // The output rows of the tile's samples [begin, end), line by line: one chunk of one shard.
+  int64_t WriteRuns(int64_t begin, int64_t end, int64_t x_size, RowRun* runs) const {
+    int64_t count = 0;
+    for (int64_t n = begin; n < end; ++n) {
+      for (int64_t line = 0; line < h_.out; ++line) {
+        runs[count++] = {n * x_size + line * h_.stride * w_.padded() * in_,
+                         (n * h_.out + line) * w_.out * filters_, w_.out, /*ends_chunk=*/false,
+                         /*merges=*/-1};
+      }
+    }
+    runs[count - 1].ends_chunk = true;
+    runs[count - 1].merges = 0;
+    return count;
+  }
+
+  void InputGradient(const BackwardContext& c, int64_t n) const {
+    const float* dy = c.dy + n * out_size();
+    if (gradient_padded()) {
+      float* padded = reinterpret_cast<float*>(c.scratch);
+      PadImage(dy, h_.out, w_.out * filters_, padded, h_.gradient_padded(),
                w_.gradient_padded() * filters_, h_.gradient_before(),
                w_.gradient_before() * filters_);
-      float* dx = c.dx + n * in_size();
-      for (const GradientPart& part : parts) {
-        c.step.kernels->contract_rows(
-            {.a = {dy, part.columns.count, w_.gradient_padded() * filters_, filters_},
-             .b = {transposed, in_},
-             .segments = part.segments.data(),
-             .segment_count = std::ssize(part.segments),
-             .y = {dx + (part.rows.first * w_.in + part.columns.first) * in_, part.columns.count,
-                   h_.stride * w_.in * in_, w_.stride * in_},
-             .bias = nullptr,
-             .relu = false},
-            0, part.rows.count * part.columns.count);
-      }
+      dy = padded;
+    }
+    float* dx = c.dx() + n * in_size();
+    const int64_t columns_of_dx = depthwise_ ? in_ : group_in();
+    const std::byte* packed = c.packed + kernel_size() * kFloat;
+    ForPixelClasses([&](const PixelClass& rows, const PixelClass& columns) {
+      const std::span<const kernels::Segment> segments = TakeSegments(packed);
+      ContractGroups(*c.step.kernels,
+                     {.a = {dy, columns.count, w_.gradient_padded() * filters_, filters_},
+                      .b = {reinterpret_cast<const float*>(c.packed), columns_of_dx, columns_of_dx},
+                      .segments = segments.data(),
+                      .segment_count = std::ssize(segments),
+                      .y = {dx + (rows.first * w_.in + columns.first) * in_, columns.count,
+                            h_.stride * w_.in * in_, w_.stride * in_},
+                      .bias = nullptr,
+                      .relu = false},
+                     rows.count * columns.count, group_filters(),
+                     taps() * group_filters() * group_in(), group_in());
     });
+  }
+
+  std::byte* BiasSums(const BackwardContext& c) const {
+    const Capacity here = {c.step.batch->samples, c.step.batch->shards()};
+    return c.sums + ChunkSumsBytes(here, chunk_samples_, kernel_size());
   }
 
   int64_t positions() const { return h_.out * w_.out; }
   int64_t in_size() const { return h_.in * w_.in * in_; }
   int64_t out_size() const { return positions() * filters_; }
-  int64_t padded_size() const { return h_.padded() * w_.padded() * in_; }
-  int64_t kernel_size() const { return h_.kernel * w_.kernel * in_ * filters_; }
-  int64_t gradient_image_bytes() const {
-    return CeilDiv(h_.gradient_padded() * w_.gradient_padded() * filters_ * kFloat, 64) * 64;
+  int64_t taps() const { return h_.kernel * w_.kernel; }
+  int64_t group_in() const { return in_ / groups_; }
+  int64_t group_filters() const { return filters_ / groups_; }
+  int64_t kernel_size() const { return taps() * group_in() * filters_; }
+  int64_t padded_bytes() const {
+    return padded_ ? RoundUp(h_.padded() * w_.padded() * in_ * kFloat) : 0;
+  }
+  bool gradient_padded() const {
+    return h_.gradient_padded() > h_.out || w_.gradient_padded() > w_.out;
+  }
+  int64_t RunsBytes(int64_t samples) const {
+    return RoundUp(samples * h_.out * static_cast<int64_t>(sizeof(RowRun)));
   }
 
   const v1::Conv2D spec_;
   const kernels::Activation activation_;
-  const Axis h_;
-  const Axis w_;
+  const ConvolutionAxis h_;
+  const ConvolutionAxis w_;
   const int64_t in_;
   const int64_t filters_;
+  const int64_t groups_;
+  const bool depthwise_;
   const bool padded_;
-  const std::vector<kernels::Segment> forward_segments_;
-  const WeightGradientShape gradient_;
+  const int64_t chunk_samples_;
 };
 
 }  // namespace
 
 LayerOr BuildConv2D(const BuildContext& c, v1::Layer* layer) {
   v1::Conv2D& spec = *layer->mutable_conv2d();
-  if (c.input.rank() != 3) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(c.path, ": needs input [N, H, W, channels], but \"", c.name, "\" gets ",
-                     c.input.rank(), " dimension(s) a sample"));
-  }
+  if (auto s = CheckImage(c); !s.ok()) return s;
   if (spec.filters() < 1) {
     return FieldError(c, "filters", absl::StrCat("must be >= 1, got ", spec.filters()));
   }
@@ -298,37 +391,53 @@ LayerOr BuildConv2D(const BuildContext& c, v1::Layer* layer) {
   if (!kernel.ok()) return kernel.status();
   auto strides = ParsePair(c, "strides", spec.mutable_strides(), {1, 1}, kMaxExtent);
   if (!strides.ok()) return strides.status();
+  auto dilation = ParsePair(c, "dilation_rate", spec.mutable_dilation_rate(), {1, 1}, kMaxExtent);
+  if (!dilation.ok()) return dilation.status();
   if (spec.padding().empty()) spec.set_padding("valid");
   if (spec.padding() != "valid" && spec.padding() != "same") {
     return FieldError(c, "padding",
                       absl::StrCat("must be valid or same; got \"", spec.padding(), "\""));
   }
   const bool same = spec.padding() == "same";
-  if (!same && (kernel->height > c.input[0] || kernel->width > c.input[1])) {
-    return FieldError(
-        c, "kernel_size",
-        absl::StrCat("[", kernel->height, ", ", kernel->width, "] does not fit the input [",
-                     c.input[0], ", ", c.input[1], ", ", c.input[2], "] with padding \"valid\""));
+  const int64_t height = ConvolutionAxis::Extent(kernel->height, dilation->height);
+  const int64_t width = ConvolutionAxis::Extent(kernel->width, dilation->width);
+  const std::string covers = height == kernel->height && width == kernel->width
+                                 ? ""
+                                 : absl::StrCat(", dilated to [", height, ", ", width, "] pixels,");
+  if (!same && (height > c.input()[0] || width > c.input()[1])) {
+    return FieldError(c, "kernel_size",
+                      absl::StrCat("[", kernel->height, ", ", kernel->width, "]", covers,
+                                   " does not fit the input [", c.input()[0], ", ", c.input()[1],
+                                   ", ", c.input()[2], "] with padding \"valid\""));
   }
   // A larger kernel than the padded image could ever fill is a mistake, and costs memory.
-  if (kernel->height > 2 * c.input[0] + 1 || kernel->width > 2 * c.input[1] + 1) {
-    return FieldError(
-        c, "kernel_size",
-        absl::StrCat("[", kernel->height, ", ", kernel->width, "] is more than twice the input [",
-                     c.input[0], ", ", c.input[1], ", ", c.input[2], "]"));
+  if (height > 2 * c.input()[0] + 1 || width > 2 * c.input()[1] + 1) {
+    return FieldError(c, "kernel_size",
+                      absl::StrCat("[", kernel->height, ", ", kernel->width, "]", covers,
+                                   " is more than twice the input [", c.input()[0], ", ",
+                                   c.input()[1], ", ", c.input()[2], "]"));
   }
-  const int64_t in = c.input[2];
-  if (spec.filters() > kMaxElements / kernel->height / kernel->width / in) {
+  const int64_t in = c.input()[2];
+  if (!spec.has_groups()) spec.set_groups(1);
+  if (spec.groups() < 1 || in % spec.groups() != 0 || spec.filters() % spec.groups() != 0) {
+    return FieldError(c, "groups",
+                      absl::StrCat("must be >= 1 and divide the ", in, " input channels and the ",
+                                   spec.filters(), " filters; got ", spec.groups()));
+  }
+  const int64_t group_in = in / spec.groups();
+  if (spec.filters() > kMaxElements / kernel->height / kernel->width / group_in) {
     return FieldError(
         c, "filters",
-        absl::StrCat("kernel [", kernel->height, ", ", kernel->width, ", ", in, ", ",
+        absl::StrCat("kernel [", kernel->height, ", ", kernel->width, ", ", group_in, ", ",
                      spec.filters(), "] is too large; at most ", kMaxElements, " values"));
   }
   auto activation = CheckWeights(c, &spec);
   if (!activation.ok()) return activation.status();
-  return std::make_unique<Conv2D>(spec, *activation,
-                                  Axis::Make(c.input[0], kernel->height, strides->height, same),
-                                  Axis::Make(c.input[1], kernel->width, strides->width, same), in);
+  return std::make_unique<Conv2D>(
+      spec, *activation,
+      ConvolutionAxis::Make(c.input()[0], kernel->height, strides->height, dilation->height, same),
+      ConvolutionAxis::Make(c.input()[1], kernel->width, strides->width, dilation->width, same),
+      in);
 }
 
 }  // namespace lockstep

@@ -1,9 +1,8 @@
 #include <Eigen/Core>
-#include <utility>
+#include <span>
 
 #include "core/layers/build.h"
 #include "core/layers/row_sums.h"
-#include "core/layers/rows.h"
 #include "core/layers/segments.h"
 #include "core/layers/weight_gradient.h"
 
@@ -12,26 +11,21 @@ namespace {
 
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
-std::vector<kernels::Segment> DenseSegments(int64_t depth) {
-  SegmentList segments(kernels::kDenseChunk);
-  segments.Add(0, 0, depth);
-  return std::move(segments).Finish();
+int64_t SegmentsBytes(int64_t depth) {
+  return SegmentWriter::Bytes(1, depth, kernels::kDenseChunk);
+}
+
+void WriteSegments(int64_t depth, std::byte* memory) {
+  SegmentWriter writer(kernels::kDenseChunk, memory);
+  writer.Add(0, 0, depth);
+  writer.Finish();
 }
 
 // y = activation(x * kernel + bias): x [N, in], kernel [in, units], y [N, units].
 class Dense final : public Layer {
  public:
   Dense(const v1::Dense& spec, kernels::Activation activation, int64_t in)
-      : spec_(spec),
-        activation_(activation),
-        in_(in),
-        units_(spec.units()),
-        forward_segments_(DenseSegments(in_)),
-        backward_segments_(DenseSegments(units_)),
-        gradient_{.slice_rows = in_,
-                  .columns = units_,
-                  .x_sample = in_,
-                  .chunk_samples = kernels::kDenseChunk} {}
+      : spec_(spec), activation_(activation), in_(in), units_(spec.units()) {}
 
   Shape output_shape() const override { return {units_}; }
 
@@ -52,101 +46,113 @@ class Dense final : public Layer {
     return list;
   }
 
-  bool ends_in_softmax() const override { return activation_ == kernels::Activation::kSoftmax; }
+  LayerTraits traits() const override {
+    return {.backward_reads_x = true,
+            .backward_reads_y = activation_ != kernels::Activation::kLinear,
+            .finish_reads_dy = true,
+            .ends_in_softmax = activation_ == kernels::Activation::kSoftmax,
+            .absorbs_affine = activation_ == kernels::Activation::kLinear};
+  }
 
-  int64_t scratch_bytes(const Capacity& capacity) const override {
-    return std::max({in_ * units_ * static_cast<int64_t>(sizeof(float)),  // kernel transposed
-                     RowSumsScratchBytes(capacity, 1, units_),
-                     WeightGradientScratchBytes(gradient_, capacity)});
+  // Forward: the segments. Backward: the kernel transposed, then the segments.
+  int64_t packed_bytes(Pass pass) const override {
+    return pass == Pass::kBackward ? kernel_bytes() + SegmentsBytes(units_) : SegmentsBytes(in_);
+  }
+  int64_t backward_sums_bytes(const Capacity& capacity) const override {
+    return DenseWeightGradientBytes(capacity) +
+           (spec_.use_bias() ? RowSumsBytes(capacity, 1, units_) : 0);
+  }
+
+  void Pack(const PackContext& c) const override {
+    if (c.pass != Pass::kBackward) return WriteSegments(in_, c.packed);
+    WriteSegments(units_, c.packed + kernel_bytes());
+    Eigen::Map<Matrix>(reinterpret_cast<float*>(c.packed), units_, in_) =
+        Eigen::Map<const Matrix>(c.parameters[0], in_, units_).transpose();
   }
 
   void Forward(const ForwardContext& c) const override {
-    ParallelRows(*c.step.pool, c.step.batch->samples, 8, [&](int64_t begin, int64_t end) {
-      ForwardRows(*c.step.kernels, c.x, c.y, c.parameters, c.logits, begin, end);
-    });
+    ForwardRows(*c.step.kernels, c.tile.samples, c.x(), c.y, c.parameters, c.packed, c.logits);
   }
 
   void Infer(const InferContext& c) const override {
-    ForwardRows(*c.kernels, c.x, c.y, c.parameters, c.logits, 0, c.samples);
+    ForwardRows(*c.kernels, c.samples, c.x(), c.y, c.parameters, c.packed, c.logits);
   }
 
   void Backward(const BackwardContext& c) const override {
-    const StepContext& step = c.step;
-    const int64_t samples = step.batch->samples;
     if (!c.logits && activation_ != kernels::Activation::kLinear) {
-      ParallelRows(*step.pool, samples, 32, [&](int64_t begin, int64_t end) {
-        step.kernels->activate_backward(activation_, end - begin, units_, c.y + begin * units_,
-                                        c.dy + begin * units_);
-      });
+      c.step.kernels->activate_backward(activation_, c.tile.samples, units_, c.y, c.dy);
     }
-    WeightGradient(gradient_, step, c.x, c.dy, c.scratch, c.gradients[0], c.gradient_node_stride);
-    if (spec_.use_bias()) {
-      NodeSums(step, c.dy, nullptr, nullptr, 1, units_, c.scratch, c.sums[1], c.sum_node_stride);
-    }
-    if (c.dx == nullptr) return;
-    float* transposed = reinterpret_cast<float*>(c.scratch);  // [units, in]
-    Eigen::Map<Matrix>(transposed, units_, in_) =
-        Eigen::Map<const Matrix>(c.parameters[0], in_, units_).transpose();
-    ParallelRows(*step.pool, samples, 8, [&](int64_t begin, int64_t end) {
-      step.kernels->contract_rows({.a = {c.dy, 1, units_, 0},
-                                   .b = {transposed, in_},
-                                   .segments = backward_segments_.data(),
-                                   .segment_count = std::ssize(backward_segments_),
-                                   .y = {c.dx, 1, in_, 0},
+    if (c.dx() == nullptr) return;
+    const std::byte* packed = c.packed + kernel_bytes();
+    const std::span<const kernels::Segment> segments = TakeSegments(packed);
+    c.step.kernels->contract_rows({.a = {c.dy, 1, units_, 0},
+                                   .b = {reinterpret_cast<const float*>(c.packed), in_, in_},
+                                   .segments = segments.data(),
+                                   .segment_count = std::ssize(segments),
+                                   .y = {c.dx(), 1, in_, 0},
                                    .bias = nullptr,
                                    .relu = false},
-                                  begin, end);
-    });
+                                  0, c.tile.samples);
+  }
+
+  void FinishBackward(const BackwardContext& c) const override {
+    DenseWeightGradient(c.step, in_, c.x, units_, c.dy, c.sums, c.gradients[0],
+                        c.gradient_node_stride);
+    if (!spec_.use_bias()) return;
+    const Capacity here = {c.step.batch->samples, c.step.batch->shards()};
+    CombineNodeSums(c.step, c.dy, nullptr, nullptr, 1, 1, units_,
+                    c.sums + DenseWeightGradientBytes(here), c.parameter_sums[1],
+                    c.sum_node_stride);
   }
 
  private:
-  void ForwardRows(const kernels::KernelTable& kernels, const float* x, float* y,
-                   std::span<const float* const> parameters, bool logits, int64_t begin,
-                   int64_t end) const {
+  void ForwardRows(const kernels::KernelTable& kernels, int64_t samples, const float* x, float* y,
+                   std::span<const float* const> parameters, const std::byte* packed,
+                   bool logits) const {
+    const std::span<const kernels::Segment> segments = TakeSegments(packed);
     kernels.contract_rows({.a = {x, 1, in_, 0},
-                           .b = {parameters[0], units_},
-                           .segments = forward_segments_.data(),
-                           .segment_count = std::ssize(forward_segments_),
+                           .b = {parameters[0], units_, units_},
+                           .segments = segments.data(),
+                           .segment_count = std::ssize(segments),
                            .y = {y, 1, units_, 0},
-                           .bias = spec_.use_bias() ? parameters[1] : nullptr,
+                           .bias = parameters.size() > 1 ? parameters[1] : nullptr,
                            .relu = activation_ == kernels::Activation::kRelu},
-                          begin, end);
+                          0, samples);
     if (logits || activation_ == kernels::Activation::kRelu ||
         activation_ == kernels::Activation::kLinear) {
       return;
     }
-    kernels.activate(activation_, end - begin, units_, y + begin * units_);
+    kernels.activate(activation_, samples, units_, y);
   }
+
+  int64_t kernel_bytes() const { return in_ * units_ * static_cast<int64_t>(sizeof(float)); }
 
   const v1::Dense spec_;
   const kernels::Activation activation_;
   const int64_t in_;
   const int64_t units_;
-  const std::vector<kernels::Segment> forward_segments_;
-  const std::vector<kernels::Segment> backward_segments_;
-  const WeightGradientShape gradient_;
 };
 
 }  // namespace
 
 LayerOr BuildDense(const BuildContext& c, v1::Layer* layer) {
   v1::Dense& spec = *layer->mutable_dense();
-  if (c.input.rank() != 1) {
+  if (c.input().rank() != 1) {
     return absl::InvalidArgumentError(
         absl::StrCat(c.path, ": needs input [N, features], but \"", c.name, "\" gets ",
-                     c.input.rank(), " dimensions a sample; put a flatten layer before it"));
+                     c.input().rank(), " dimensions a sample; put a flatten layer before it"));
   }
   if (spec.units() < 1) {
     return FieldError(c, "units", absl::StrCat("must be >= 1, got ", spec.units()));
   }
-  if (spec.units() > kMaxElements / c.input.size()) {
+  if (spec.units() > kMaxElements / c.input().size()) {
     return FieldError(c, "units",
-                      absl::StrCat("kernel [", c.input.size(), ", ", spec.units(),
+                      absl::StrCat("kernel [", c.input().size(), ", ", spec.units(),
                                    "] is too large; at most ", kMaxElements, " values"));
   }
   auto activation = CheckWeights(c, &spec);
   if (!activation.ok()) return activation.status();
-  return std::make_unique<Dense>(spec, *activation, c.input.size());
+  return std::make_unique<Dense>(spec, *activation, c.input().size());
 }
 
 }  // namespace lockstep

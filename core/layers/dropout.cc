@@ -20,23 +20,24 @@ class Dropout final : public Layer {
 
   Shape output_shape() const override { return shape_; }
 
-  void Forward(const ForwardContext& c) const override { Apply(c.step, c.x, c.y); }
+  void Forward(const ForwardContext& c) const override { Apply(c, c.x(), c.y); }
 
   void Backward(const BackwardContext& c) const override {
-    if (c.dx != nullptr) Apply(c.step, c.dy, c.dx);
+    if (c.dx() != nullptr) Apply(c, c.dy, c.dx());
   }
 
   void Infer(const InferContext& c) const override {
-    std::copy_n(c.x, c.samples * shape_.size(), c.y);
+    std::copy_n(c.x(), c.samples * shape_.size(), c.y);
   }
 
  private:
-  void Apply(const StepContext& step, const float* from, float* to) const {
+  void Apply(const LayerContext& c, const float* from, float* to) const {
+    const StepContext& step = c.step;
     const Random random(step.seed, RandomPurpose::kDropout, static_cast<uint32_t>(index_),
                         static_cast<uint32_t>(step.step));
     const int64_t size = shape_.size();
-    step.pool->ParallelFor(step.batch->samples, [&](int64_t n, int) {
-      const auto position = static_cast<uint32_t>(step.batch->first_position + n);
+    for (int64_t n = 0; n < c.tile.samples; ++n) {
+      const auto position = static_cast<uint32_t>(step.batch->first_position + c.tile.begin + n);
       for (int64_t i = 0; i < size; i += 4) {
         const std::array<uint32_t, 4> bits = random.Block(position, static_cast<uint32_t>(i / 4));
         for (int64_t j = i; j < std::min(size, i + 4); ++j) {
@@ -44,7 +45,7 @@ class Dropout final : public Layer {
           to[n * size + j] = kept ? from[n * size + j] * scale_ : 0.0f;
         }
       }
-    });
+    }
   }
 
   const float rate_;
@@ -60,7 +61,7 @@ LayerOr BuildDropout(const BuildContext& c, v1::Layer* layer) {
   if (!(rate >= 0 && rate < 1)) {
     return FieldError(c, "rate", absl::StrCat("must be within [0, 1), got ", rate));
   }
-  return std::make_unique<Dropout>(rate, c.index, c.input);
+  return std::make_unique<Dropout>(rate, c.index, c.input());
 }
 
 }  // namespace lockstep

@@ -9,7 +9,7 @@ class Flatten final : public Layer {
   explicit Flatten(int64_t size) : size_(size) {}
 
   Shape output_shape() const override { return {size_}; }
-  bool is_view() const override { return true; }
+  LayerTraits traits() const override { return {.is_view = true}; }
   void Forward(const ForwardContext&) const override {}
   void Backward(const BackwardContext&) const override {}
   void Infer(const InferContext&) const override {}
@@ -21,7 +21,7 @@ class Flatten final : public Layer {
 }  // namespace
 
 LayerOr BuildFlatten(const BuildContext& c, v1::Layer*) {
-  return std::make_unique<Flatten>(c.input.size());
+  return std::make_unique<Flatten>(c.input().size());
 }
 
 }  // namespace lockstep

@@ -45,6 +45,7 @@ struct Batch {
   // Local shards [begin, end) of each local node, as indices into shard_begin.
   std::vector<ShardNode> nodes;
 
+  int shards() const { return static_cast<int>(shard_begin.size()) - 1; }
   int64_t node_samples(const ShardNode& n) const {
     return shard_begin[n.end] - shard_begin[n.begin];
   }
@@ -67,73 +68,149 @@ struct Capacity {
   int threads = 1;
 };
 
-// Matrices are row-major with a row a position (see Shape); pointers are to the first sample.
-struct ForwardContext {
+// Consecutive samples of the batch that one thread takes through several layers while they are in
+// its cache.
+struct Tile {
+  int64_t begin = 0;
+  int64_t samples = 0;
+  int shard = 0;  // that they belong to, for a layer with chunk_samples
+};
+
+// What the arguments of a training step's calls have in common. Matrices are row-major with a row a
+// position (see Shape). Pointers to activations and their gradients are to the tile's first sample;
+// for the calls on the whole batch (Combine..., Finish...) to the batch's first. Memory is 64-byte
+// aligned.
+struct LayerContext {
   const StepContext& step;
-  const float* x;
-  float* y;
+  Tile tile;
   std::span<const float* const> parameters;
-  std::span<float* const> buffers;  // updated
-  std::byte* saved;                 // for Backward; 64-byte aligned, as scratch is
-  std::byte* scratch;
-  // Leave a final softmax to the loss: y is its input, and Backward's dy is the gradient there.
+  const std::byte* packed;  // by Pack, for this direction
+  std::byte* saved;         // of the layer, for the whole step
+  std::byte* sums;          // of the layer, for the whole batch, while this direction needs it
+  std::byte* scratch;       // of the thread, for one call on a tile
+  // Leave a final softmax to the loss: y is its input, and dy the gradient there.
   bool logits;
 };
 
-struct BackwardContext {
-  const StepContext& step;
+struct ForwardContext : LayerContext {
+  std::span<const float* const> inputs;
+  float* y;
+  std::span<float* const> buffers;  // CombineForward updates them
+
+  const float* x() const { return inputs[0]; }
+};
+
+struct BackwardContext : LayerContext {
+  // Null unless traits() says that they are read again.
   const float* x;
   const float* y;
-  float* dy;  // may be overwritten
-  float* dx;  // null when nobody needs it
-  std::span<const float* const> parameters;
+  float* dy;  // may be overwritten by Backward
+  // By input; null when nobody needs it.
+  std::span<float* const> input_gradients;
   // Per parameter: of kind kContraction one tensor a local node, `node_stride` floats apart; of
   // kind kGlobal one tensor.
   std::span<float* const> gradients;
   int64_t gradient_node_stride;
   // Per parameter of kind kSum: one tensor a local node, `sum_node_stride` doubles apart.
-  std::span<double* const> sums;
+  std::span<double* const> parameter_sums;
   int64_t sum_node_stride;
-  const std::byte* saved;
-  std::byte* scratch;
-  bool logits;
+
+  float* dx() const { return input_gradients[0]; }
 };
 
 // On one thread; safe for any number of threads at once.
 struct InferContext {
   const kernels::KernelTable* kernels;
   int64_t samples;
-  const float* x;
+  std::span<const float* const> inputs;
   float* y;
   std::span<const float* const> parameters;
-  std::span<const float* const> buffers;
+  const std::byte* packed;
   std::byte* scratch;
   bool logits;
+
+  const float* x() const { return inputs[0]; }
+};
+
+// What weights are packed for.
+enum class Pass { kForward, kBackward, kInference };
+
+struct PackContext {
+  const kernels::KernelTable* kernels;
+  Pass pass;
+  std::span<const float* const> parameters;
+  std::span<const float* const> buffers;  // for kInference
+  std::byte* packed;
+};
+
+struct LayerTraits {
+  // y is x under another shape: nobody calls the layer.
+  bool is_view = false;
+  // Needs something of the whole batch before it can compute y, and dy of the whole batch before
+  // dx: the Gather and Combine calls.
+  bool synchronizes = false;
+  bool backward_reads_x = false;
+  bool backward_reads_y = false;
+  // FinishBackward reads dy of the whole batch.
+  bool finish_reads_dy = false;
+  // Ends in a softmax that a loss can take over (LayerContext::logits).
+  bool ends_in_softmax = false;
+  // In inference y = x * scale + offset, a channel at a time: InferenceAffine.
+  bool is_inference_affine = false;
+  // Can take over such a layer that follows it: has no activation, and its parameters are a kernel
+  // whose last axis are the channels of y, and perhaps a bias. (Infer gets a bias in any case
+  // then.)
+  bool absorbs_affine = false;
 };
 
 // A layer: hyper-parameters and the shapes that follow from them, nothing else. Immutable, so one
 // object serves all threads; whatever changes comes in through a context. Once built, no call can
 // fail.
+//
+// A training step calls, with each line complete for the whole batch before the next begins:
+//   Pack for the pass                                      (once)
+//   GatherForward                                          (by tile)
+//   CombineForward                                         (once, if it synchronizes)
+//   Forward                                                (by tile)
+// and backward likewise, then FinishBackward (once). Calls on a tile run on any thread, several at
+// once; calls made once may use the pool.
 class Layer {
  public:
   virtual ~Layer() = default;
 
   virtual Shape output_shape() const = 0;
+  virtual LayerTraits traits() const { return {}; }
   virtual std::vector<TensorSpec> parameters() const { return {}; }
   virtual std::vector<TensorSpec> buffers() const { return {}; }
+  // Samples of a shard, a power of two, whose Backward calls must be made by one thread in
+  // ascending order, because they continue each other's sums; 0: none.
+  virtual int64_t chunk_samples() const { return 0; }
 
-  // Bytes of memory it needs: kept from Forward to Backward, during a call of either, during Infer.
+  // Bytes of the memory that the contexts name.
+  virtual int64_t packed_bytes(Pass) const { return 0; }
   virtual int64_t saved_bytes(const Capacity&) const { return 0; }
-  virtual int64_t scratch_bytes(const Capacity&) const { return 0; }
+  virtual int64_t forward_sums_bytes(const Capacity&) const { return 0; }
+  virtual int64_t backward_sums_bytes(const Capacity&) const { return 0; }
+  virtual int64_t scratch_bytes(int64_t /*tile_samples*/) const { return 0; }
   virtual int64_t infer_scratch_bytes() const { return 0; }
-  // y is x under another shape: nobody calls Forward, Backward or Infer.
-  virtual bool is_view() const { return false; }
-  // Ends in a softmax that a loss can take over (ForwardContext::logits).
-  virtual bool ends_in_softmax() const { return false; }
 
+  // Brings the weights into the form in which the pass reads them. Called if that takes any bytes.
+  virtual void Pack(const PackContext&) const {}
+
+  virtual void GatherForward(const ForwardContext&) const {}
+  virtual void CombineForward(const ForwardContext&) const {}
   virtual void Forward(const ForwardContext& c) const = 0;
+
+  virtual void GatherBackward(const BackwardContext&) const {}
+  virtual void CombineBackward(const BackwardContext&) const {}
   virtual void Backward(const BackwardContext& c) const = 0;
+  virtual void FinishBackward(const BackwardContext&) const {}
+
   virtual void Infer(const InferContext& c) const = 0;
+  // scale[C] and offset[C], see LayerTraits.
+  virtual void InferenceAffine(std::span<const float* const> /*parameters*/,
+                               std::span<const float* const> /*buffers*/, double* /*scale*/,
+                               double* /*offset*/) const {}
 };
 
 }  // namespace lockstep

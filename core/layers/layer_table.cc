@@ -11,6 +11,8 @@ std::span<const LayerKind> LayerKinds() {
       {v1::Layer::kFlatten, "flatten", BuildFlatten},
       {v1::Layer::kActivation, "activation", BuildActivation},
       {v1::Layer::kDropout, "dropout", BuildDropout},
+      {v1::Layer::kAdd, "add", BuildAdd, /*merges=*/true},
+      {v1::Layer::kGlobalAveragePooling2D, "global_average_pooling2d", BuildGlobalAveragePooling2D},
   };
   return kKinds;
 }

@@ -12,6 +12,7 @@ struct LayerKind {
   v1::Layer::KindCase kind;
   absl::string_view name;  // the field's name in model.proto, and the stem of default layer names
   LayerOr (*build)(const BuildContext&, v1::Layer*);
+  bool merges = false;  // takes two or more inputs; all others take one
 };
 
 // Every kind of layer there is.

@@ -29,30 +29,15 @@ int64_t ForBlocks(int64_t begin, int64_t end, int64_t positions, int64_t block, 
   return block;
 }
 
-int64_t ShardBlocks(int64_t samples, int64_t positions) {
-  return positions == 1 ? BlocksOf(samples) : samples * BlocksOf(positions);
-}
-
-// Calls body(first row, rows, block) for every block of the batch, on the pool's threads.
+// Calls body(first row, rows, block) for every block of a batch of single rows, on the pool's
+// threads.
 template <typename Body>
-void ParallelBlocks(const StepContext& step, int64_t positions, Body body) {
+void ParallelBlocks(const StepContext& step, Body body) {
   const std::vector<int64_t>& begin = step.batch->shard_begin;
-  const int shards = static_cast<int>(begin.size()) - 1;
-  const int pieces_a_shard = std::max(1, 4 * step.pool->threads() / shards);
-  // Cuts of a shard lie on block borders: whole samples, or whole blocks of samples.
-  const int64_t unit = positions == 1 ? kBlockRows : 1;
-  step.pool->ParallelFor(int64_t{shards} * pieces_a_shard, [&](int64_t piece, int) {
-    const int shard = static_cast<int>(piece / pieces_a_shard);
-    const int64_t part = piece % pieces_a_shard;
+  step.pool->ParallelFor(step.batch->shards(), [&](int64_t shard, int) {
     int64_t block = 0;
-    for (int v = 0; v < shard; ++v) block += ShardBlocks(begin[v + 1] - begin[v], positions);
-    const int64_t samples = begin[shard + 1] - begin[shard];
-    const int64_t units = (samples + unit - 1) / unit;
-    const int64_t from = std::min(samples, part * units / pieces_a_shard * unit);
-    const int64_t to = std::min(samples, (part + 1) * units / pieces_a_shard * unit);
-    if (from == to) return;
-    block += ShardBlocks(from, positions);
-    ForBlocks(begin[shard] + from, begin[shard] + to, positions, block, body);
+    for (int64_t v = 0; v < shard; ++v) block += BlocksOf(begin[v + 1] - begin[v]);
+    ForBlocks(begin[shard], begin[shard + 1], 1, block, body);
   });
 }
 
@@ -89,19 +74,45 @@ void MergeSums(int quantities, int64_t channels, SumsLevel& a, const SumsLevel& 
 
 }  // namespace
 
-int64_t RowSumsScratchBytes(const Capacity& capacity, int64_t positions, int64_t channels) {
+int64_t RowSumsBytes(const Capacity& capacity, int64_t positions, int64_t channels) {
   const int64_t blocks = positions == 1 ? BlocksOf(capacity.samples) + capacity.shards
                                         : capacity.samples * BlocksOf(positions);
   return blocks * 2 * channels * static_cast<int64_t>(sizeof(float));
 }
 
-void NodeMoments(const StepContext& step, const float* x, int64_t positions, int64_t channels,
-                 std::byte* scratch, double* moments) {
-  float* partial = reinterpret_cast<float*>(scratch);  // [blocks, {s1, s2}, channels]
-  ParallelBlocks(step, positions, [&](int64_t row, int64_t rows, int64_t block) {
-    float* s1 = partial + block * 2 * channels;
-    step.kernels->block_moments(x + row * channels, rows, channels, s1, s1 + channels);
-  });
+void GatherMoments(const kernels::KernelTable& kernels, const Tile& tile, const float* x,
+                   int64_t positions, int64_t channels, std::byte* blocks) {
+  if (positions == 1) return;
+  float* partial = reinterpret_cast<float*>(blocks);
+  ForBlocks(0, tile.samples, positions, tile.begin * BlocksOf(positions),
+            [&](int64_t row, int64_t rows, int64_t block) {
+              float* s1 = partial + block * 2 * channels;
+              kernels.block_moments(x + row * channels, rows, channels, s1, s1 + channels);
+            });
+}
+
+void GatherSums(const kernels::KernelTable& kernels, const Tile& tile, const float* dy,
+                const float* x, const float* m, int64_t positions, int64_t channels,
+                std::byte* blocks) {
+  if (positions == 1) return;
+  float* partial = reinterpret_cast<float*>(blocks);
+  ForBlocks(0, tile.samples, positions, tile.begin * BlocksOf(positions),
+            [&](int64_t row, int64_t rows, int64_t block) {
+              float* s1 = partial + block * 2 * channels;
+              kernels.block_sums(dy + row * channels, x == nullptr ? nullptr : x + row * channels,
+                                 m, rows, channels, s1, s1 + channels);
+            });
+}
+
+void CombineNodeMoments(const StepContext& step, const float* x, int64_t positions,
+                        int64_t channels, std::byte* blocks, double* moments) {
+  float* partial = reinterpret_cast<float*>(blocks);  // [blocks, {s1, s2}, channels]
+  if (positions == 1) {
+    ParallelBlocks(step, [&](int64_t row, int64_t rows, int64_t block) {
+      float* s1 = partial + block * 2 * channels;
+      step.kernels->block_moments(x + row * channels, rows, channels, s1, s1 + channels);
+    });
+  }
   const Batch& batch = *step.batch;
   ParallelChannels(step, channels, [&](int64_t c0, int64_t n) {
     MomentsLevel stack[kMaxDepth];
@@ -145,17 +156,18 @@ void NodeMoments(const StepContext& step, const float* x, int64_t positions, int
   });
 }
 
-void NodeSums(const StepContext& step, const float* dy, const float* x, const float* m,
-              int64_t positions, int64_t channels, std::byte* scratch, double* sums,
-              int64_t node_stride) {
-  float* partial = reinterpret_cast<float*>(scratch);
-  ParallelBlocks(step, positions, [&](int64_t row, int64_t rows, int64_t block) {
-    float* s1 = partial + block * 2 * channels;
-    step.kernels->block_sums(dy + row * channels, x == nullptr ? nullptr : x + row * channels, m,
-                             rows, channels, s1, s1 + channels);
-  });
+void CombineNodeSums(const StepContext& step, const float* dy, const float* x, const float* m,
+                     int quantities, int64_t positions, int64_t channels, std::byte* blocks,
+                     double* sums, int64_t node_stride) {
+  float* partial = reinterpret_cast<float*>(blocks);
+  if (positions == 1) {
+    ParallelBlocks(step, [&](int64_t row, int64_t rows, int64_t block) {
+      float* s1 = partial + block * 2 * channels;
+      step.kernels->block_sums(dy + row * channels, quantities == 1 ? nullptr : x + row * channels,
+                               m, rows, channels, s1, s1 + channels);
+    });
+  }
   const Batch& batch = *step.batch;
-  const int quantities = x == nullptr ? 1 : 2;
   ParallelChannels(step, channels, [&](int64_t c0, int64_t n) {
     SumsLevel stack[kMaxDepth];
     int64_t block = 0;

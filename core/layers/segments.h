@@ -2,25 +2,38 @@
 #define LOCKSTEP_CORE_LAYERS_SEGMENTS_H_
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <span>
 
 #include "core/kernels/kernels.h"
 
 namespace lockstep {
 
-// The k of a contraction as runs that lie together in memory, cut where a chunk ends
-// (core/README.md, rule 1): chunks count k from 0 over all runs added.
-class SegmentList {
+// Writes the k of a contraction into packed memory, as runs that lie together in the operands, cut
+// where a chunk ends (core/README.md, rule 1): chunks count k from 0 over all runs added. In memory
+// their number comes first.
+class SegmentWriter {
  public:
-  explicit SegmentList(int64_t chunk) : chunk_(chunk) {}
+  // Bytes for `runs` runs that add up to `depth`.
+  static int64_t Bytes(int64_t runs, int64_t depth, int64_t chunk) {
+    return static_cast<int64_t>(sizeof(int64_t)) +
+           (runs + depth / chunk) * static_cast<int64_t>(sizeof(kernels::Segment));
+  }
+
+  SegmentWriter(int64_t chunk, std::byte* memory)
+      : chunk_(chunk),
+        count_(reinterpret_cast<int64_t*>(memory)),
+        segments_(reinterpret_cast<kernels::Segment*>(count_ + 1)) {
+    *count_ = 0;
+  }
 
   void Add(int64_t a, int64_t b, int64_t length) {
     while (length > 0) {
       const int64_t part = std::min(length, chunk_ - in_chunk_);
       in_chunk_ += part;
       const bool ends = in_chunk_ == chunk_;
-      segments_.push_back({a, b, part, ends});
+      segments_[(*count_)++] = {a, b, part, ends};
       if (ends) in_chunk_ = 0;
       a += part;
       b += part;
@@ -28,16 +41,26 @@ class SegmentList {
     }
   }
 
-  std::vector<kernels::Segment> Finish() && {
-    if (!segments_.empty()) segments_.back().ends_chunk = true;
-    return std::move(segments_);
+  // Ends the last chunk. Returns where the next list may start.
+  std::byte* Finish() {
+    if (*count_ > 0) segments_[*count_ - 1].ends_chunk = true;
+    return reinterpret_cast<std::byte*>(segments_ + *count_);
   }
 
  private:
-  int64_t chunk_;
+  const int64_t chunk_;
+  int64_t* const count_;
+  kernels::Segment* const segments_;
   int64_t in_chunk_ = 0;
-  std::vector<kernels::Segment> segments_;
 };
+
+// The list that was written at `memory`, which moves on to the next one.
+inline std::span<const kernels::Segment> TakeSegments(const std::byte*& memory) {
+  const int64_t* count = reinterpret_cast<const int64_t*>(memory);
+  const auto* segments = reinterpret_cast<const kernels::Segment*>(count + 1);
+  memory = reinterpret_cast<const std::byte*>(segments + *count);
+  return {segments, static_cast<size_t>(*count)};
+}
 
 }  // namespace lockstep
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
-#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "core/data/tensor.h"
@@ -59,6 +58,50 @@ bool ValidName(absl::string_view name) {
          });
 }
 
+// The values that a layer reads, by the names in its spec. `values`: of the layers before it, and
+// of the input.
+absl::StatusOr<std::vector<int>> FindInputs(const std::string& base, const LayerKind& kind,
+                                            const v1::Layer& layer, int index,
+                                            const std::map<std::string, int>& values) {
+  std::vector<int> inputs;
+  for (int i = 0; i < layer.inputs_size(); ++i) {
+    const auto found = values.find(layer.inputs(i));
+    if (found == values.end()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(base, ".inputs[", i, "]: \"", layer.inputs(i),
+                       "\" is not the input's name nor that of a layer before this one"));
+    }
+    if (std::find(inputs.begin(), inputs.end(), found->second) != inputs.end()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(base, ".inputs[", i, "]: \"", layer.inputs(i), "\" stands there twice"));
+    }
+    inputs.push_back(found->second);
+  }
+  if (inputs.empty()) inputs.push_back(index);
+  if (kind.merges ? inputs.size() < 2 || inputs.size() > Network::kMaxInputs : inputs.size() != 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        base, ".inputs: ", kind.name, " takes ",
+        kind.merges ? absl::StrCat("2 to ", Network::kMaxInputs, " inputs") : "one input", ", got ",
+        inputs.size()));
+  }
+  return inputs;
+}
+
+// Every output but the last must be read.
+absl::Status CheckAllRead(std::span<const Network::Node> nodes) {
+  std::vector<bool> read(nodes.size() + 1);
+  for (const Network::Node& node : nodes) {
+    for (int value : node.inputs) read[value] = true;
+  }
+  for (size_t i = 0; i + 1 < nodes.size(); ++i) {
+    if (read[i + 1]) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(nodes[i].path, ": no layer reads the output of \"", nodes[i].name,
+                     "\"; only the last layer's is the network's output"));
+  }
+  return absl::OkStatus();
+}
+
 // Appends a layer's tensors to the list of all.
 absl::Status Append(const std::vector<TensorSpec>& specs, const Network::Node& node,
                     std::vector<NetworkTensor>* tensors, int64_t* total) {
@@ -93,8 +136,7 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
   }
 
   std::map<absl::string_view, int> kind_count;  // of layers without a name of their own
-  std::set<std::string> names;
-  Shape shape = network.input_;
+  std::map<std::string, int> values = {{spec->input().name(), 0}};
   for (int i = 0; i < spec->layers_size(); ++i) {
     v1::Layer* layer = spec->mutable_layers(i);
     const std::string base = absl::StrCat("model.layers[", i, "]");
@@ -114,18 +156,22 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
       return absl::InvalidArgumentError(
           absl::StrCat(base, ".name: must be 1 to 128 characters of A-Z a-z 0-9 _ - /"));
     }
-    if (!names.insert(layer->name()).second) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(base, ".name: \"", layer->name(), "\" is the name of another layer"));
+    auto inputs = FindInputs(base, *kind, *layer, i, values);
+    if (!inputs.ok()) return inputs.status();
+    if (!values.emplace(layer->name(), i + 1).second) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          base, ".name: \"", layer->name(), "\" is the name of another layer or of the input"));
     }
 
     const std::string path = absl::StrCat(base, ".", kind->name);
-    auto built = kind->build({path, layer->name(), i, shape}, layer);
+    std::vector<Shape> shapes;
+    for (int value : *inputs) shapes.push_back(network.shape(value));
+    auto built = kind->build({path, layer->name(), i, std::move(shapes)}, layer);
     if (!built.ok()) return built.status();
     Node node = {.name = layer->name(),
                  .path = path,
                  .layer = *std::move(built),
-                 .input = shape,
+                 .inputs = *std::move(inputs),
                  .output = {},
                  .first_parameter = static_cast<int>(network.parameters_.size()),
                  .parameter_count = 0,
@@ -148,10 +194,17 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
     }
     node.parameter_count = static_cast<int>(network.parameters_.size()) - node.first_parameter;
     node.buffer_count = static_cast<int>(network.buffers_.size()) - node.first_buffer;
-    shape = node.output;
     network.nodes_.push_back(std::move(node));
   }
+  if (auto s = CheckAllRead(network.nodes_); !s.ok()) return s;
   return network;
+}
+
+bool Network::of_rows(int i) const {
+  const Node& node = nodes_[i];
+  return node.output.positions() == 1 &&
+         std::all_of(node.inputs.begin(), node.inputs.end(),
+                     [&](int value) { return shape(value).positions() == 1; });
 }
 
 }  // namespace lockstep

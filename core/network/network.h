@@ -21,18 +21,26 @@ struct NetworkTensor {
   int64_t size;
 };
 
-// Layers with everything that follows from their specs: shapes, and where each tensor lies.
-// Immutable after Build and free of weights, so one network serves any number of threads.
+// A graph of layers with everything that follows from their specs: shapes, and where each tensor
+// lies. Nodes come after the nodes that they read; the last one's output is the network's, and
+// every other is read by some node. Immutable after Build and free of weights, so one network
+// serves any number of threads.
 //
 // All parameters form one flat vector and all buffers another; optimizer, reduction, hash and
 // checkpoints are loops over them. Tensors start at multiples of 16 floats; the gaps stay zero.
 class Network {
  public:
+  static constexpr size_t kMaxInputs = 16;  // of a layer
+  // Activations that a tile of samples may touch on its way through several layers, so that they
+  // stay in a core's L2 cache.
+  static constexpr int64_t kTileBytes = 256 << 10;
+
   struct Node {
     std::string name;
     std::string path;  // of its spec, for messages: "model.layers[3].conv2d"
     std::unique_ptr<const Layer> layer;
-    Shape input;
+    // Values that it reads: 0 is the network's input, i + 1 the output of node i.
+    std::vector<int> inputs;
     Shape output;
     int first_parameter;
     int parameter_count;
@@ -49,6 +57,10 @@ class Network {
   float scale() const { return scale_; }
   float offset() const { return offset_; }
   std::span<const Node> nodes() const { return nodes_; }
+  // Of a value, numbered as in Node::inputs.
+  const Shape& shape(int value) const { return value == 0 ? input_ : nodes_[value - 1].output; }
+  // Node i reads and writes single rows rather than images.
+  bool of_rows(int i) const;
   std::span<const NetworkTensor> parameters() const { return parameters_; }
   std::span<const NetworkTensor> buffers() const { return buffers_; }
   // Floats of the flat vectors.

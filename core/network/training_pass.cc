@@ -1,61 +1,18 @@
 #include "core/network/training_pass.h"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cmath>
 #include <utility>
 
 namespace lockstep {
 namespace {
 
-// Cuts an arena into pieces that start on cache lines. Without memory it only counts.
-class Cutter {
- public:
-  explicit Cutter(std::byte* memory) : memory_(memory) {}
+// Pieces of a phase for each thread, so that they end at about the same time.
+constexpr int64_t kPiecesAThread = 4;
 
-  std::byte* Take(int64_t bytes) {
-    std::byte* piece = memory_ == nullptr ? nullptr : memory_ + used_;
-    used_ += (bytes + 63) / 64 * 64;
-    return piece;
-  }
-  float* TakeFloats(int64_t count) {
-    return reinterpret_cast<float*>(Take(count * static_cast<int64_t>(sizeof(float))));
-  }
-  int64_t used() const { return used_; }
-
- private:
-  std::byte* memory_;
-  int64_t used_ = 0;
-};
-
-struct Layout {
-  float* input;
-  std::vector<float*> outputs;
-  std::vector<std::byte*> saved;
-  float* gradients[2];
-  std::byte* scratch;
-  int64_t bytes;
-};
-
-Layout Plan(const Network& network, const Capacity& capacity, std::byte* memory) {
-  Cutter cutter(memory);
-  Layout layout;
-  layout.input = cutter.TakeFloats(capacity.samples * network.input().size());
-  int64_t largest = 0;
-  int64_t scratch = 0;
-  float* x = layout.input;
-  for (const Network::Node& node : network.nodes()) {
-    const int64_t size = capacity.samples * node.output.size();
-    if (!node.layer->is_view()) x = cutter.TakeFloats(size);
-    layout.outputs.push_back(x);
-    layout.saved.push_back(cutter.Take(node.layer->saved_bytes(capacity)));
-    largest = std::max(largest, size);
-    scratch = std::max(scratch, node.layer->scratch_bytes(capacity));
-  }
-  for (float*& gradient : layout.gradients) gradient = cutter.TakeFloats(largest);
-  layout.scratch = cutter.Take(scratch);
-  layout.bytes = cutter.used();
-  return layout;
-}
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Values in the parameters whose gradients are of this kind.
 int64_t SizeOfKind(const Network& network, GradientKind kind) {
@@ -72,127 +29,263 @@ int64_t TrainingPass::MemoryBytes(const Network& network, const Capacity& capaci
   const int64_t floats =
       nodes * network.parameters_size() + SizeOfKind(network, GradientKind::kGlobal);
   const int64_t doubles = nodes * SizeOfKind(network, GradientKind::kSum);
-  return Plan(network, capacity, nullptr).bytes + floats * static_cast<int64_t>(sizeof(float)) +
+  const StepPlan plan(network, capacity);
+  return plan.batch_bytes + capacity.threads * plan.thread_bytes +
+         floats * static_cast<int64_t>(sizeof(float)) +
          doubles * static_cast<int64_t>(sizeof(double));
 }
 
 TrainingPass::TrainingPass(const Network& network, const Capacity& capacity, int nodes, bool logits)
     : network_(network),
       logits_(logits),
-      arena_(Plan(network, capacity, nullptr).bytes),
+      plan_(network, capacity),
+      arena_(plan_.batch_bytes),
+      threads_(capacity.threads * plan_.thread_bytes),
+      output_(BatchValue(plan_.values[plan_.storage.back()])),
+      output_gradient_(BatchValue(plan_.gradients[plan_.storage.back()])),
       contractions_(nodes * network.parameters_size()),
       sums_(nodes * SizeOfKind(network, GradientKind::kSum)),
       globals_(SizeOfKind(network, GradientKind::kGlobal)),
-      sums_size_(SizeOfKind(network, GradientKind::kSum)) {
-  Layout layout = Plan(network, capacity, arena_.data());
-  input_ = layout.input;
-  outputs_ = std::move(layout.outputs);
-  saved_ = std::move(layout.saved);
-  std::copy(std::begin(layout.gradients), std::end(layout.gradients), gradients_);
-  scratch_ = layout.scratch;
+      sums_size_(SizeOfKind(network, GradientKind::kSum)),
+      counts_(nodes),
+      parameter_(network.parameters().size()),
+      buffer_(network.buffers().size()) {
   int64_t sums = 0;
   int64_t globals = 0;
   for (const NetworkTensor& tensor : network.parameters()) {
+    float* gradient = nullptr;
+    double* sum = nullptr;
     switch (tensor.spec.gradient) {
       case GradientKind::kContraction:
-        gradient_offset_.push_back(tensor.offset);
+        gradient = contractions_.data() + tensor.offset;
         break;
       case GradientKind::kSum:
-        gradient_offset_.push_back(std::exchange(sums, sums + tensor.size));
+        sum = sums_.data() + std::exchange(sums, sums + tensor.size);
         break;
       case GradientKind::kGlobal:
-        gradient_offset_.push_back(std::exchange(globals, globals + tensor.size));
+        gradient = globals_.data() + std::exchange(globals, globals + tensor.size);
         break;
     }
+    gradient_.push_back(gradient);
+    sum_.push_back(sum);
   }
+  work_.reserve(capacity.samples + capacity.shards);
 }
 
 void TrainingPass::Forward(const StepContext& step, const float* parameters, float* buffers) {
-  const std::vector<const float*> parameter = TensorPointers(network_.parameters(), parameters);
-  const std::vector<float*> buffer = TensorPointers(network_.buffers(), buffers);
-  const float* x = input_;
-  for (size_t i = 0; i < outputs_.size(); ++i) {
-    const Network::Node& node = network_.nodes()[i];
-    if (!node.layer->is_view()) {
-      node.layer->Forward(
-          {.step = step,
-           .x = x,
-           .y = outputs_[i],
-           .parameters = std::span(parameter).subspan(node.first_parameter, node.parameter_count),
-           .buffers = std::span(buffer).subspan(node.first_buffer, node.buffer_count),
-           .saved = saved_[i],
-           .scratch = scratch_,
-           .logits = logits_ && i + 1 == outputs_.size()});
-    }
-    x = outputs_[i];
+  RunForwardPhases(step, parameters, buffers, nullptr);
+}
+
+void TrainingPass::RunForwardPhases(const StepContext& step, const float* parameters,
+                                    float* buffers, const Watcher* watcher) {
+  for (size_t i = 0; i < parameter_.size(); ++i) {
+    parameter_[i] = parameters + network_.parameters()[i].offset;
   }
+  for (size_t i = 0; i < buffer_.size(); ++i) buffer_[i] = buffers + network_.buffers()[i].offset;
+  Pack(step, Pass::kForward);
+  for (const Phase& phase : plan_.forward) RunPhase(step, phase, watcher);
 }
 
 void TrainingPass::Backward(const StepContext& step, const float* parameters) {
-  const std::vector<const float*> parameter = TensorPointers(network_.parameters(), parameters);
-  std::vector<float*> gradient;
-  std::vector<double*> sum;
-  for (size_t p = 0; p < gradient_offset_.size(); ++p) {
-    const GradientKind kind = network_.parameters()[p].spec.gradient;
-    float* floats = kind == GradientKind::kGlobal ? globals_.data() : contractions_.data();
-    gradient.push_back(kind == GradientKind::kSum ? nullptr : floats + gradient_offset_[p]);
-    sum.push_back(kind == GradientKind::kSum ? sums_.data() + gradient_offset_[p] : nullptr);
+  for (size_t i = 0; i < parameter_.size(); ++i) {
+    parameter_[i] = parameters + network_.parameters()[i].offset;
   }
+  Pack(step, Pass::kBackward);
+  for (const Phase& phase : plan_.backward) RunPhase(step, phase, nullptr);
+}
 
-  // Below this one nothing has parameters, so nobody needs a gradient there.
-  size_t first = 0;
-  while (first < outputs_.size() && network_.nodes()[first].parameter_count == 0) ++first;
-
-  float* dy = gradients_[0];
-  float* dx = gradients_[1];
-  for (size_t i = outputs_.size(); i-- > first;) {
+void TrainingPass::Pack(const StepContext& step, Pass pass) {
+  const std::vector<ArenaPiece>& pieces =
+      pass == Pass::kForward ? plan_.forward_packed : plan_.backward_packed;
+  step.pool->ParallelFor(std::ssize(pieces), [&](int64_t i, int) {
+    if (pieces[i].bytes == 0) return;
     const Network::Node& node = network_.nodes()[i];
-    if (node.layer->is_view()) continue;
-    node.layer->Backward(
-        {.step = step,
-         .x = i == 0 ? input_ : outputs_[i - 1],
-         .y = outputs_[i],
-         .dy = dy,
-         .dx = i == first ? nullptr : dx,
-         .parameters = std::span(parameter).subspan(node.first_parameter, node.parameter_count),
-         .gradients = std::span(gradient).subspan(node.first_parameter, node.parameter_count),
-         .gradient_node_stride = network_.parameters_size(),
-         .sums = std::span(sum).subspan(node.first_parameter, node.parameter_count),
-         .sum_node_stride = sums_size_,
-         .saved = saved_[i],
-         .scratch = scratch_,
-         .logits = logits_ && i + 1 == outputs_.size()});
-    std::swap(dy, dx);
+    node.layer->Pack(
+        {.kernels = step.kernels,
+         .pass = pass,
+         .parameters = std::span(parameter_).subspan(node.first_parameter, node.parameter_count),
+         .buffers = {},
+         .packed = Memory(pieces[i])});
+  });
+}
+
+// Ranges of samples, each for one thread to take through a phase: small enough that all threads
+// have some, whole chunks where there are chunks.
+void TrainingPass::CutTiles(const Batch& batch, int threads, const Phase& phase) {
+  const int64_t unit = std::max<int64_t>(1, phase.chunk_samples);
+  int64_t most = phase.tile_samples;
+  if (threads > 1) {
+    most = std::min(most, CeilDiv(batch.samples, kPiecesAThread * threads));
+  }
+  most = CeilDiv(most, unit) * unit;
+  work_.clear();
+  const auto cut = [&](int64_t begin, int64_t end, int shard) {
+    for (int64_t n = begin; n < end; n += most) {
+      work_.push_back({n, std::min(most, end - n), shard});
+    }
+  };
+  if (phase.chunk_samples == 0) {
+    cut(0, batch.samples, 0);
+  } else {
+    for (int v = 0; v < batch.shards(); ++v) cut(batch.shard_begin[v], batch.shard_begin[v + 1], v);
+  }
+}
+
+void TrainingPass::RunPhase(const StepContext& step, const Phase& phase, const Watcher* watcher) {
+  CutTiles(*step.batch, step.pool->threads(), phase);
+  step.pool->ParallelFor(std::ssize(work_), [&](int64_t i, int thread) {
+    const Tile& range = work_[i];
+    for (int64_t n = 0; n < range.samples; n += phase.tile_samples) {
+      const Tile tile = {range.begin + n, std::min(phase.tile_samples, range.samples - n),
+                         range.shard};
+      for (const PlannedCall& call : phase.tile_calls) Run(step, call, tile, thread, watcher);
+    }
+  });
+  const Tile whole = {0, step.batch->samples, 0};
+  for (const PlannedCall& call : phase.batch_calls) Run(step, call, whole, 0, nullptr);
+}
+
+// The value or gradient of a tile's first sample; null when there is none.
+float* TrainingPass::At(const Place& place, int value, const Tile& tile, int thread) {
+  switch (place.kind) {
+    case Place::Kind::kNowhere:
+      return nullptr;
+    case Place::Kind::kBatch:
+      return BatchValue(place) + tile.begin * network_.shape(value).size();
+    case Place::Kind::kTile:
+      return reinterpret_cast<float*>(ThreadMemory(thread) + place.piece.offset);
+  }
+  return nullptr;
+}
+
+void TrainingPass::Run(const StepContext& step, const PlannedCall& call, const Tile& tile,
+                       int thread, const Watcher* watcher) {
+  if (call.call < Call::kGatherBackward) {
+    RunForward(step, call, tile, thread, watcher);
+  } else {
+    RunBackward(step, call, tile, thread);
+  }
+}
+
+void TrainingPass::RunForward(const StepContext& step, const PlannedCall& call, const Tile& tile,
+                              int thread, const Watcher* watcher) {
+  const Network::Node& node = network_.nodes()[call.node];
+  std::array<const float*, Network::kMaxInputs> inputs;
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
+    const int value = plan_.storage[node.inputs[i]];
+    inputs[i] = At(plan_.values[value], value, tile, thread);
+  }
+  const ForwardContext context = {
+      {.step = step,
+       .tile = tile,
+       .parameters = std::span(parameter_).subspan(node.first_parameter, node.parameter_count),
+       .packed = Memory(plan_.forward_packed[call.node]),
+       .saved = Memory(plan_.saved[call.node]),
+       .sums = Memory(plan_.forward_sums[call.node]),
+       .scratch = ThreadMemory(thread) + plan_.scratch_offset,
+       .logits = logits_ && call.node + 1 == std::ssize(network_.nodes())},
+      std::span(inputs).first(node.inputs.size()),
+      At(plan_.values[call.node + 1], call.node + 1, tile, thread),
+      std::span(buffer_).subspan(node.first_buffer, node.buffer_count)};
+  switch (call.call) {
+    case Call::kGatherForward:
+      return node.layer->GatherForward(context);
+    case Call::kCombineForward:
+      return node.layer->CombineForward(context);
+    default:
+      node.layer->Forward(context);
+      if (watcher != nullptr) {
+        (*watcher)(call.node, context.y, tile.samples * node.output.size());
+      }
+  }
+}
+
+void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call, const Tile& tile,
+                               int thread) {
+  const Network::Node& node = network_.nodes()[call.node];
+  std::byte* scratch = ThreadMemory(thread) + plan_.scratch_offset;
+  // What the layer computes goes to the gradients of its inputs, or to scratch memory first where
+  // it is to be added.
+  std::array<float*, Network::kMaxInputs> gradients;
+  std::array<float*, Network::kMaxInputs> computed;
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
+    const int value = plan_.storage[node.inputs[i]];
+    gradients[i] = computed[i] = At(plan_.gradients[value], value, tile, thread);
+    if (call.call == Call::kBackward && plan_.Adds(call.node, value)) {
+      computed[i] = reinterpret_cast<float*>(scratch);
+      scratch +=
+          CeilDiv(tile.samples * network_.shape(value).size() * static_cast<int64_t>(sizeof(float)),
+                  64) *
+          64;
+    }
+  }
+  const int value = call.node + 1;
+  const int input = plan_.storage[node.inputs[0]];
+  const BackwardContext context = {
+      {.step = step,
+       .tile = tile,
+       .parameters = std::span(parameter_).subspan(node.first_parameter, node.parameter_count),
+       .packed = Memory(plan_.backward_packed[call.node]),
+       .saved = Memory(plan_.saved[call.node]),
+       .sums = Memory(plan_.backward_sums[call.node]),
+       .scratch = scratch,
+       .logits = logits_ && value == std::ssize(network_.nodes())},
+      At(plan_.values[input], input, tile, thread),
+      At(plan_.values[value], value, tile, thread),
+      At(plan_.gradients[value], value, tile, thread),
+      std::span(computed).first(node.inputs.size()),
+      std::span(gradient_).subspan(node.first_parameter, node.parameter_count),
+      network_.parameters_size(),
+      std::span(sum_).subspan(node.first_parameter, node.parameter_count),
+      sums_size_};
+  switch (call.call) {
+    case Call::kGatherBackward:
+      return node.layer->GatherBackward(context);
+    case Call::kCombineBackward:
+      return node.layer->CombineBackward(context);
+    case Call::kFinishBackward:
+      return node.layer->FinishBackward(context);
+    default:
+      node.layer->Backward(context);
+  }
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
+    if (computed[i] == gradients[i]) continue;
+    const int64_t count = tile.samples * network_.shape(node.inputs[i]).size();
+    step.kernels->add(count, gradients[i], computed[i], gradients[i]);
   }
 }
 
 void TrainingPass::Reduce(const StepContext& step) {
-  std::vector<int64_t> counts;
-  for (const ShardNode& node : step.batch->nodes) counts.push_back(step.batch->node_samples(node));
-  step.collective->CombineGradients(network_.parameters_size(), contractions_.span(), counts);
-  step.collective->CombineSums(sums_size_, sums_.span(), counts);
-  for (size_t p = 0; p < gradient_offset_.size(); ++p) {
+  for (size_t i = 0; i < counts_.size(); ++i) {
+    counts_[i] = step.batch->node_samples(step.batch->nodes[i]);
+  }
+  step.collective->CombineGradients(network_.parameters_size(), contractions_.span(), counts_);
+  step.collective->CombineSums(sums_size_, sums_.span(), counts_);
+  for (size_t p = 0; p < gradient_.size(); ++p) {
     const NetworkTensor& tensor = network_.parameters()[p];
     float* out = contractions_.data() + tensor.offset;
     if (tensor.spec.gradient == GradientKind::kSum) {
-      const double* sum = sums_.data() + gradient_offset_[p];
-      std::transform(sum, sum + tensor.size, out, [](double v) { return static_cast<float>(v); });
+      std::transform(sum_[p], sum_[p] + tensor.size, out,
+                     [](double v) { return static_cast<float>(v); });
     } else if (tensor.spec.gradient == GradientKind::kGlobal) {
-      std::copy_n(globals_.data() + gradient_offset_[p], tensor.size, out);
+      std::copy_n(gradient_[p], tensor.size, out);
     }
   }
 }
 
-const Network::Node* TrainingPass::FirstNonFinite(int64_t samples) const {
-  for (size_t i = 0; i < outputs_.size(); ++i) {
-    const Network::Node& node = network_.nodes()[i];
-    const float* y = outputs_[i];
-    if (!std::all_of(y, y + samples * node.output.size(),
-                     [](float v) { return std::isfinite(v); })) {
-      return &node;
+const Network::Node* TrainingPass::FirstNonFinite(const StepContext& step, const float* parameters,
+                                                  std::span<const float> buffers) {
+  std::vector<float> copy(buffers.begin(), buffers.end());
+  const int none = static_cast<int>(network_.nodes().size());
+  std::atomic<int> first = none;
+  const auto watch = [&](int node, const float* y, int64_t count) {
+    if (std::all_of(y, y + count, [](float v) { return std::isfinite(v); })) return;
+    for (int seen = first; node < seen && !first.compare_exchange_weak(seen, node);) {
     }
-  }
-  return nullptr;
+  };
+  const Watcher watcher = watch;
+  RunForwardPhases(step, parameters, copy.data(), &watcher);
+  return first == none ? nullptr : &network_.nodes()[first];
 }
 
 }  // namespace lockstep

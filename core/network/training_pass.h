@@ -5,27 +5,30 @@
 #include <span>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "core/network/network.h"
+#include "core/network/step_plan.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace lockstep {
 
-// The memory of training steps, planned once, and the passes over the layers. Not thread-safe; the
-// network must outlive it.
+// The memory of training steps, and the passes over the layers as a StepPlan orders them. After the
+// constructor nothing is allocated. Not thread-safe; the network must outlive it.
 class TrainingPass {
  public:
-  // `logits`: the last layer leaves its softmax to the loss.
+  // `nodes`: of the shard tree, that this worker holds. `logits`: the last layer leaves its softmax
+  // to the loss.
   TrainingPass(const Network& network, const Capacity& capacity, int nodes, bool logits);
 
   // What the constructor allocates.
   static int64_t MemoryBytes(const Network& network, const Capacity& capacity, int nodes);
 
   // Inputs of the batch, scaled: [samples, input], to be written before Forward.
-  float* input() { return input_; }
+  float* input() { return BatchValue(plan_.values[0]); }
   // After Forward: [samples, output].
-  const float* output() const { return outputs_.back(); }
+  const float* output() const { return output_; }
   // Gradient of the loss at output(), to be written before Backward.
-  float* output_gradient() { return gradients_[0]; }
+  float* output_gradient() { return output_gradient_; }
 
   void Forward(const StepContext& step, const float* parameters, float* buffers);
   void Backward(const StepContext& step, const float* parameters);
@@ -37,26 +40,52 @@ class TrainingPass {
     return {contractions_.data(), static_cast<size_t>(network_.parameters_size())};
   }
 
-  // The first layer whose output has a value that is not finite, or null.
-  const Network::Node* FirstNonFinite(int64_t samples) const;
+  // Runs Forward again to find the first layer whose output has a value that is not finite; null
+  // when all are.
+  const Network::Node* FirstNonFinite(const StepContext& step, const float* parameters,
+                                      std::span<const float> buffers);
 
  private:
+  // Sees the output of each Forward call.
+  using Watcher = absl::FunctionRef<void(int node, const float* y, int64_t count)>;
+
+  void RunPhase(const StepContext& step, const Phase& phase, const Watcher* watcher);
+  void Run(const StepContext& step, const PlannedCall& call, const Tile& tile, int thread,
+           const Watcher* watcher);
+  void RunForward(const StepContext& step, const PlannedCall& call, const Tile& tile, int thread,
+                  const Watcher* watcher);
+  void RunBackward(const StepContext& step, const PlannedCall& call, const Tile& tile, int thread);
+  void RunForwardPhases(const StepContext& step, const float* parameters, float* buffers,
+                        const Watcher* watcher);
+  void Pack(const StepContext& step, Pass pass);
+  void CutTiles(const Batch& batch, int threads, const Phase& phase);
+
+  std::byte* Memory(const ArenaPiece& piece) { return arena_.data() + piece.offset; }
+  float* BatchValue(const Place& place) { return reinterpret_cast<float*>(Memory(place.piece)); }
+  std::byte* ThreadMemory(int thread) { return threads_.data() + thread * plan_.thread_bytes; }
+  float* At(const Place& place, int value, const Tile& tile, int thread);
+
   const Network& network_;
   const bool logits_;
+  const StepPlan plan_;
   AlignedBuffer<std::byte> arena_;
-  float* input_ = nullptr;
-  std::vector<float*> outputs_;    // by layer; a view's is its input's
-  std::vector<std::byte*> saved_;  // by layer
-  float* gradients_[2] = {};       // of the activations: of a layer's output and of its input
-  std::byte* scratch_ = nullptr;
+  AlignedBuffer<std::byte> threads_;
+  float* output_;
+  float* output_gradient_;
   // Gradients by kind: contractions [nodes][parameters], where node 0's row becomes the whole
   // gradient; sums [nodes][sums]; what is global already, once.
   AlignedBuffer<float> contractions_;
   AlignedBuffer<double> sums_;
   AlignedBuffer<float> globals_;
-  int64_t sums_size_ = 0;
-  // Of each parameter in the row of its kind.
-  std::vector<int64_t> gradient_offset_;
+  int64_t sums_size_;
+  // By parameter: its place in the first row of its kind.
+  std::vector<float*> gradient_;
+  std::vector<double*> sum_;
+  std::vector<int64_t> counts_;  // samples by node
+  // Set for each pass.
+  std::vector<const float*> parameter_;
+  std::vector<float*> buffer_;
+  std::vector<Tile> work_;
 };
 
 }  // namespace lockstep

@@ -7,7 +7,7 @@
 namespace lockstep {
 namespace {
 
-constexpr int64_t kPart = 32;  // samples of one forward pass
+constexpr int64_t kPart = InferencePlan::kPartSamples;  // samples of one forward pass
 constexpr int64_t kBlock = 1024;
 
 double Mean(const std::vector<float>& values) {
@@ -32,7 +32,7 @@ Evaluation::Evaluation(const Network& network, const DataFeed& data, const Loss&
       correct_(loss.has_classes() ? data.samples() : 0) {
   const int64_t outputs = kPart * network.output().size();
   for (int i = 0; i < pool.threads(); ++i) {
-    workspaces_.push_back({.memory = AlignedBuffer<std::byte>(pass_.MemoryBytes(kPart)),
+    workspaces_.push_back({.memory = AlignedBuffer<std::byte>(pass_.MemoryBytes()),
                            .x = AlignedBuffer<float>(kPart * network.input().size()),
                            .y = AlignedBuffer<float>(outputs),
                            .labels = std::vector<int32_t>(kPart),
@@ -44,13 +44,15 @@ int64_t Evaluation::MemoryBytes(const Network& network, const Loss& loss, int64_
                                 int threads) {
   const int64_t floats =
       kPart * (network.input().size() + (loss.has_classes() ? 1 : 2) * network.output().size() + 1);
-  return threads * (InferencePass(network, loss.has_classes()).MemoryBytes(kPart) +
-                    floats * static_cast<int64_t>(sizeof(float))) +
+  const InferencePlan plan(network);
+  return plan.packed_bytes() + plan.folded_floats() * static_cast<int64_t>(sizeof(float)) +
+         threads * (plan.memory_bytes() + floats * static_cast<int64_t>(sizeof(float))) +
          samples * 2 * static_cast<int64_t>(sizeof(float));
 }
 
 Evaluation::Result Evaluation::Run(const kernels::KernelTable& kernels, ThreadPool& pool,
                                    const float* parameters, const float* buffers) {
+  pass_.SetWeights(kernels, parameters, buffers);
   const int64_t columns = network_.output().size();
   const int64_t parts = (data_.samples() + kPart - 1) / kPart;
   pool.ParallelFor(parts, [&](int64_t part, int thread) {
@@ -61,7 +63,7 @@ Evaluation::Result Evaluation::Run(const kernels::KernelTable& kernels, ThreadPo
     std::iota(all.begin(), all.end(), static_cast<int32_t>(begin));
     const std::span<const int32_t> samples = std::span(all).first(count);
     data_.Inputs(kernels, samples, w.x.data());
-    pass_.Run(kernels, parameters, buffers, count, w.x.data(), w.y.data(), w.memory.data());
+    pass_.Run(kernels, count, w.x.data(), w.y.data(), w.memory.data());
     if (loss_.has_classes()) {
       data_.Labels(samples, w.labels.data());
       MarkCorrect(count, columns, w.y.data(), w.labels.data(), correct_.data() + begin);

@@ -35,7 +35,7 @@ class Evaluation {
   const Network& network_;
   const DataFeed& data_;
   const Loss loss_;
-  const InferencePass pass_;
+  InferencePass pass_;
   // What one thread needs for its part of the samples.
   struct Workspace {
     AlignedBuffer<std::byte> memory;

@@ -78,7 +78,7 @@ absl::Status CheckLoss(const v1::TrainingSpec& training, const Network& network)
           "with at least 2 classes, but layer \"",
           last.name, "\" gives [N, ", ShapeString(network.output().dims()).substr(1));
     }
-    if (from_logits == last.layer->ends_in_softmax()) {
+    if (from_logits == last.layer->traits().ends_in_softmax) {
       return Invalid("training.loss.sparse_categorical_crossentropy.from_logits: ",
                      from_logits ? "must be false, because the last layer \""
                                  : "must be true, or the last layer end in a softmax; \"",

@@ -22,12 +22,11 @@
 namespace lockstep {
 namespace {
 
-Batch MakeBatch(int64_t samples, int shards) {
-  Batch batch;
+void SetSamples(int64_t samples, Batch& batch) {
   batch.samples = samples;
   batch.global_samples = samples;
-  for (int v = 0; v <= shards; ++v) batch.shard_begin.push_back(ShardBegin(samples, shards, v));
-  return batch;
+  const int shards = batch.shards();
+  for (int v = 0; v <= shards; ++v) batch.shard_begin[v] = ShardBegin(samples, shards, v);
 }
 
 }  // namespace
@@ -51,19 +50,23 @@ struct Trainer::Impl {
         batch_values(loss.has_classes() ? 0 : training.batch_size() * network.output().size()),
         losses(training.batch_size()),
         correct(training.batch_size()),
-        sums_scratch(
-            RowSumsScratchBytes({training.batch_size(), training.shards(), pool->threads()}, 1, 1)),
+        block_sums(RowSumsBytes({training.batch_size(), training.shards()}, 1, 1)),
+        node_sums(collective.local_nodes().size()),
+        node_counts(collective.local_nodes().size()),
         recorder(plan, !training.metrics().empty()) {
     context.kernels = kernels::Kernels();
     context.pool = pool;
     context.collective = &collective;
+    context.batch = &batch;
     context.seed = training.seed();
+    batch.shard_begin.resize(training.shards() + 1);
+    batch.nodes.assign(collective.local_nodes().begin(), collective.local_nodes().end());
     network.Initialize(training.seed(), parameters.span(), buffers.span());
     if (validation) evaluation.emplace(network, *validation, loss, *pool);
   }
 
   absl::Status Step();
-  absl::StatusOr<BatchSums> TrainBatch(const Batch& batch);
+  absl::StatusOr<BatchSums> TrainBatch();
   void Gather(std::span<const int32_t> samples);
   double SumOverBatch(const float* values);
   absl::Status CheckFiniteState() const;
@@ -85,9 +88,12 @@ struct Trainer::Impl {
   std::vector<float> batch_values;
   std::vector<float> losses;
   std::vector<float> correct;
-  AlignedBuffer<std::byte> sums_scratch;
+  AlignedBuffer<std::byte> block_sums;
+  std::vector<double> node_sums;
+  std::vector<int64_t> node_counts;
   std::optional<Evaluation> evaluation;
   Recorder recorder;
+  Batch batch;
   StepContext context;
   int64_t step = 0;
 };
@@ -107,18 +113,16 @@ void Trainer::Impl::Gather(std::span<const int32_t> samples) {
 
 // Over all shards, as the contract sums across samples (rule 2).
 double Trainer::Impl::SumOverBatch(const float* values) {
-  std::vector<double> sums(context.batch->nodes.size());
-  std::vector<int64_t> counts;
-  for (const ShardNode& node : context.batch->nodes) {
-    counts.push_back(context.batch->node_samples(node));
+  for (size_t i = 0; i < node_counts.size(); ++i) {
+    node_counts[i] = context.batch->node_samples(context.batch->nodes[i]);
   }
-  NodeSums(context, values, nullptr, nullptr, 1, 1, sums_scratch.data(), sums.data(), 1);
-  collective.CombineSums(1, sums, counts);
-  return sums[0];
+  CombineNodeSums(context, values, nullptr, nullptr, 1, 1, 1, block_sums.data(), node_sums.data(),
+                  1);
+  collective.CombineSums(1, node_sums, node_counts);
+  return node_sums[0];
 }
 
-absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch(const Batch& batch) {
-  context.batch = &batch;
+absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch() {
   context.step = step;
   pass.Forward(context, parameters.data(), buffers.data());
 
@@ -129,7 +133,7 @@ absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch(const Batch& batch) {
                losses.data(), pass.output_gradient());
   BatchSums sums = {.samples = batch.global_samples, .loss = SumOverBatch(losses.data())};
   if (!std::isfinite(sums.loss)) {
-    const Network::Node* node = pass.FirstNonFinite(batch.samples);
+    const Network::Node* node = pass.FirstNonFinite(context, parameters.data(), buffers.span());
     return absl::FailedPreconditionError(
         absl::StrCat("the loss is no longer finite at step ", step + 1,
                      node == nullptr ? ""
@@ -164,9 +168,8 @@ absl::Status Trainer::Impl::Step() {
   const int64_t samples = std::min(training.batch_size(), train.samples() - first);
   Gather(std::span(order).subspan(first, samples));
 
-  Batch batch = MakeBatch(samples, training.shards());
-  batch.nodes.assign(collective.local_nodes().begin(), collective.local_nodes().end());
-  auto sums = TrainBatch(batch);
+  SetSamples(samples, batch);
+  auto sums = TrainBatch();
   if (!sums.ok()) return sums.status();
   if (auto s = collective.status(); !s.ok()) return s;
   ++step;

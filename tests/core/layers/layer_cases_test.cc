@@ -105,7 +105,7 @@ void ExpectSameBits(const LayerRun::Result& a, const LayerRun::Result& b) {
 }
 
 TEST_P(EveryLayer, HasTheGradientsOfItsOutput) {
-  if (run_.layer->is_view()) return;
+  if (run_.layer->traits().is_view) return;
   const LayerRun::Result r = Run(kernels::Kernels(), 1, kShards);
   Floats x = x_;
   std::vector<Floats> parameters = parameters_;
@@ -117,7 +117,7 @@ TEST_P(EveryLayer, HasTheGradientsOfItsOutput) {
 }
 
 TEST_P(EveryLayer, HasTheSameBitsOnAnyThreadsAndInstructionSet) {
-  if (run_.layer->is_view()) return;
+  if (run_.layer->traits().is_view) return;
   const LayerRun::Result expected = Run(kernels::Kernels(), 1, kShards);
   for (const kernels::KernelTable* const* table = kernels::AllKernels(); *table != nullptr;
        ++table) {
@@ -129,7 +129,7 @@ TEST_P(EveryLayer, HasTheSameBitsOnAnyThreadsAndInstructionSet) {
 }
 
 TEST_P(EveryLayer, ShardsChangeRoundingsOnly) {
-  if (run_.layer->is_view()) return;
+  if (run_.layer->traits().is_view) return;
   const LayerRun::Result one = Run(kernels::Kernels(), 1, {0, kSamples});
   const LayerRun::Result four = Run(kernels::Kernels(), 1, kShards);
   const auto near = [](const Floats& a, const Floats& b) {
@@ -142,7 +142,7 @@ TEST_P(EveryLayer, ShardsChangeRoundingsOnly) {
 }
 
 TEST_P(EveryLayer, InfersARowAloneAsAmongOthers) {
-  if (run_.layer->is_view()) return;
+  if (run_.layer->traits().is_view) return;
   const Floats together = Run(kernels::Kernels(), 1, kShards).infer;
   const int64_t in = GetParam().input.size();
   const int64_t out = run_.layer->output_shape().size();
@@ -156,7 +156,7 @@ TEST_P(EveryLayer, InfersARowAloneAsAmongOthers) {
 }
 
 TEST_P(EveryLayer, ServesManyThreadsAtOnce) {
-  if (run_.layer->is_view()) return;
+  if (run_.layer->traits().is_view) return;
   const LayerRun::Result expected = Run(kernels::Kernels(), 1, kShards);
   std::vector<LayerRun::Result> results(8);
   std::vector<std::thread> threads;

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -32,16 +33,18 @@ struct LayerRun {
     EXPECT_TRUE(status.ok()) << status.ToString() << layer_json;
     for (const LayerKind& kind : LayerKinds()) {
       if (kind.kind != spec.kind_case()) continue;
-      auto built = kind.build({"layer", "layer", 3, shape}, &spec);
+      auto built =
+          kind.build({"layer", "layer", 3, std::vector<Shape>(layer_inputs(), shape)}, &spec);
       EXPECT_TRUE(built.ok()) << built.status();
       if (built.ok()) layer = *std::move(built);
     }
   }
 
-  // Shards of a batch begin at `shards`, whose last entry is the number of samples.
+  // Shards of a batch begin at `shards`, whose last entry is the number of samples. Makes the calls
+  // of a training step (see Layer) on tiles of at most `tile_samples`.
   Result Run(const kernels::KernelTable* kernels, int threads, const std::vector<int64_t>& shards,
              const Floats& x, const Floats& dy, const std::vector<Floats>& parameters,
-             const std::vector<Floats>& buffers) const {
+             const std::vector<Floats>& buffers, int64_t tile_samples = 3) const {
     const int shard_count = static_cast<int>(shards.size()) - 1;
     ThreadPool pool(threads);
     LocalCollective collective(shard_count);
@@ -57,8 +60,10 @@ struct LayerRun {
                               .step = 7};
     const Capacity capacity = {shards.back(), shard_count, threads};
 
+    const int64_t in = shape.size();
+    const int64_t out = layer->output_shape().size();
     Result result;
-    result.y.resize(batch.samples * layer->output_shape().size());
+    result.y.resize(batch.samples * out);
     result.infer = result.y;
     result.dx.resize(x.size());
     result.buffers = buffers;
@@ -80,16 +85,67 @@ struct LayerRun {
     for (Floats& b : result.buffers) buffer.push_back(b.data());
     for (const Floats& b : buffers) old_buffer.push_back(b.data());
 
+    // All inputs of a layer with several are the same here.
+    const size_t inputs = layer_inputs();
     AlignedBuffer<std::byte> saved(layer->saved_bytes(capacity));
-    AlignedBuffer<std::byte> scratch(layer->scratch_bytes(capacity));
+    const int64_t scratch_bytes = (layer->scratch_bytes(tile_samples) + 63) / 64 * 64;
+    AlignedBuffer<std::byte> scratch(threads * scratch_bytes);
+
     AlignedBuffer<std::byte> infer_scratch(layer->infer_scratch_bytes());
-    layer->Infer({kernels, batch.samples, x.data(), result.infer.data(), parameter, old_buffer,
-                  infer_scratch.data(), false});
-    layer->Forward(
-        {step, x.data(), result.y.data(), parameter, buffer, saved.data(), scratch.data(), false});
+    AlignedBuffer<std::byte> infer_packed(layer->packed_bytes(Pass::kInference));
+    Pack({kernels, Pass::kInference, parameter, old_buffer, infer_packed.data()});
+    const std::vector<const float*> infer_inputs(inputs, x.data());
+    layer->Infer({kernels, batch.samples, infer_inputs, result.infer.data(), parameter,
+                  infer_packed.data(), infer_scratch.data(), false});
+
+    const Tile whole = {0, batch.samples, 0};
+    {
+      AlignedBuffer<std::byte> packed(layer->packed_bytes(Pass::kForward));
+      AlignedBuffer<std::byte> block_sums(layer->forward_sums_bytes(capacity));
+      Pack({kernels, Pass::kForward, parameter, {}, packed.data()});
+      const auto call = [&](auto method, const Tile& tile, int thread) {
+        const std::vector<const float*> tile_inputs(inputs, x.data() + tile.begin * in);
+        ((*layer).*method)({{step, tile, parameter, packed.data(), saved.data(), block_sums.data(),
+                             scratch.data() + thread * scratch_bytes, false},
+                            tile_inputs,
+                            result.y.data() + tile.begin * out,
+                            buffer});
+      };
+      ForTiles(pool, shards, tile_samples,
+               [&](const Tile& tile, int thread) { call(&Layer::GatherForward, tile, thread); });
+      call(&Layer::CombineForward, whole, 0);
+      ForTiles(pool, shards, tile_samples,
+               [&](const Tile& tile, int thread) { call(&Layer::Forward, tile, thread); });
+    }
+
     Floats upstream = dy;
-    layer->Backward({step, x.data(), result.y.data(), upstream.data(), result.dx.data(), parameter,
-                     gradient, 0, sum, 0, saved.data(), scratch.data(), false});
+    std::vector<Floats> input_gradients(inputs, Floats(x.size()));
+    AlignedBuffer<std::byte> packed(layer->packed_bytes(Pass::kBackward));
+    AlignedBuffer<std::byte> partial(layer->backward_sums_bytes(capacity));
+    Pack({kernels, Pass::kBackward, parameter, {}, packed.data()});
+    const auto call = [&](auto method, const Tile& tile, int thread) {
+      std::vector<float*> dx;
+      for (Floats& g : input_gradients) dx.push_back(g.data() + tile.begin * in);
+      ((*layer).*method)({{step, tile, parameter, packed.data(), saved.data(), partial.data(),
+                           scratch.data() + thread * scratch_bytes, false},
+                          x.data() + tile.begin * in,
+                          result.y.data() + tile.begin * out,
+                          upstream.data() + tile.begin * out,
+                          dx,
+                          gradient,
+                          0,
+                          sum,
+                          0});
+    };
+    ForTiles(pool, shards, tile_samples,
+             [&](const Tile& tile, int thread) { call(&Layer::GatherBackward, tile, thread); });
+    call(&Layer::CombineBackward, whole, 0);
+    ForTiles(pool, shards, tile_samples,
+             [&](const Tile& tile, int thread) { call(&Layer::Backward, tile, thread); });
+    call(&Layer::FinishBackward, whole, 0);
+    for (const Floats& g : input_gradients) {
+      for (size_t i = 0; i < g.size(); ++i) result.dx[i] += g[i];
+    }
     const std::vector<TensorSpec> specs = layer->parameters();
     for (size_t i = 0; i < specs.size(); ++i) {
       if (specs[i].gradient != GradientKind::kSum) continue;
@@ -98,6 +154,33 @@ struct LayerRun {
     return result;
   }
 
+ private:
+  void Pack(const PackContext& context) const {
+    if (layer->packed_bytes(context.pass) > 0) layer->Pack(context);
+  }
+
+  size_t layer_inputs() const { return spec.has_add() ? 2 : 1; }
+
+  // The tiles of every shard, on the pool: those of one chunk on one thread, in order.
+  template <typename Body>
+  void ForTiles(ThreadPool& pool, const std::vector<int64_t>& shards, int64_t tile_samples,
+                Body body) const {
+    std::vector<Tile> ranges;
+    const int64_t unit = std::max<int64_t>(1, layer->chunk_samples());
+    for (size_t v = 0; v + 1 < shards.size(); ++v) {
+      for (int64_t n = shards[v]; n < shards[v + 1]; n += unit) {
+        ranges.push_back({n, std::min(unit, shards[v + 1] - n), static_cast<int>(v)});
+      }
+    }
+    pool.ParallelFor(std::ssize(ranges), [&](int64_t i, int thread) {
+      const Tile& range = ranges[i];
+      for (int64_t n = 0; n < range.samples; n += tile_samples) {
+        body(Tile{range.begin + n, std::min(tile_samples, range.samples - n), range.shard}, thread);
+      }
+    });
+  }
+
+ public:
   v1::Layer spec;
   Shape shape;
   std::unique_ptr<const Layer> layer;

@@ -59,7 +59,7 @@ TEST(NetworkTest, DefaultsAreWrittenIntoTheSpec) {
       "input":{"shape":[8,6,1],"scale":1,"name":"input"},"layers":[
       {"name":"conv2d","conv2d":{"filters":2,"kernelSize":[3,3],"strides":[1,1],"padding":"valid",
         "activation":"linear","useBias":true,"kernelInitializer":{"glorotUniform":{}},
-        "biasInitializer":{"zeros":{}}}},
+        "biasInitializer":{"zeros":{}},"dilationRate":[1,1],"groups":1}},
       {"name":"batch_normalization","batchNormalization":{"momentum":0.99,"epsilon":0.001,
         "center":true,"scale":true,"betaInitializer":{"zeros":{}},"gammaInitializer":{"ones":{}},
         "movingMeanInitializer":{"zeros":{}},"movingVarianceInitializer":{"ones":{}}}},

@@ -1,0 +1,51 @@
+#include <algorithm>
+
+#include "core/data/tensor.h"
+#include "core/layers/build.h"
+
+namespace lockstep {
+namespace {
+
+// y = x[0] + x[1] + ..., left to right.
+class Add final : public Layer {
+ public:
+  explicit Add(Shape shape) : shape_(std::move(shape)) {}
+
+  Shape output_shape() const override { return shape_; }
+
+  void Forward(const ForwardContext& c) const override {
+    Sum(*c.step.kernels, c.tile.samples, c.inputs, c.y);
+  }
+
+  void Infer(const InferContext& c) const override { Sum(*c.kernels, c.samples, c.inputs, c.y); }
+
+  void Backward(const BackwardContext& c) const override {
+    for (float* dx : c.input_gradients) {
+      if (dx != nullptr) std::copy_n(c.dy, c.tile.samples * shape_.size(), dx);
+    }
+  }
+
+ private:
+  void Sum(const kernels::KernelTable& kernels, int64_t samples,
+           std::span<const float* const> inputs, float* y) const {
+    const int64_t n = samples * shape_.size();
+    kernels.add(n, inputs[0], inputs[1], y);
+    for (const float* x : inputs.subspan(2)) kernels.add(n, y, x, y);
+  }
+
+  const Shape shape_;
+};
+
+}  // namespace
+
+LayerOr BuildAdd(const BuildContext& c, v1::Layer*) {
+  for (size_t i = 1; i < c.inputs.size(); ++i) {
+    if (c.inputs[i] == c.input()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(c.path, ": needs inputs of one shape, but \"", c.name, "\" gets ",
+                     ShapeString(c.input().dims()), " and ", ShapeString(c.inputs[i].dims())));
+  }
+  return std::make_unique<Add>(c.input());
+}
+
+}  // namespace lockstep

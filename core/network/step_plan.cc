@@ -1,0 +1,280 @@
+#include "core/network/step_plan.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace lockstep {
+namespace {
+
+constexpr int64_t kFloat = sizeof(float);
+
+// The least samples of a tile of rows, which reads the weights once, and the most of any.
+constexpr int64_t kLeastRows = 32;
+constexpr int64_t kMostSamples = 256;
+
+void Extend(ArenaPiece& piece, int time) {
+  piece.first = std::min(piece.first, time);
+  piece.last = std::max(piece.last, time);
+}
+
+// The plan while it is made.
+class Planner {
+ public:
+  Planner(const Network& network, const Capacity& capacity, StepPlan& plan)
+      : network_(network),
+        capacity_(capacity),
+        plan_(plan),
+        nodes_(static_cast<int>(network.nodes().size())),
+        forward_phase_(nodes_),
+        backward_phase_(nodes_, -1),
+        readers_(nodes_ + 1) {}
+
+  void Run() {
+    FindReaders();
+    ScheduleForward();
+    ScheduleBackward();
+    SizeTiles();
+    PlaceBatch();
+    PlaceTiles();
+  }
+
+ private:
+  const Network::Node& node(int i) const { return network_.nodes()[i]; }
+  LayerTraits traits(int i) const { return node(i).layer->traits(); }
+  bool IsView(int i) const { return traits(i).is_view; }
+  bool Rows(int i) const { return network_.of_rows(i); }
+  int64_t SampleBytes(int value) const { return network_.shape(value).size() * kFloat; }
+  int Output() const { return plan_.storage[nodes_]; }
+  // Nodes whose Backward is called.
+  bool RunsBackward(int i) const {
+    return !IsView(i) && (node(i).parameter_count > 0 ||
+                          std::any_of(node(i).inputs.begin(), node(i).inputs.end(), [&](int v) {
+                            return plan_.needs_gradient[plan_.storage[v]];
+                          }));
+  }
+
+  void FindReaders() {
+    plan_.storage.resize(nodes_ + 1);
+    plan_.needs_gradient.resize(nodes_ + 1);
+    plan_.last_reader.resize(nodes_ + 1, -1);
+    for (int i = 0; i < nodes_; ++i) {
+      plan_.storage[i + 1] = IsView(i) ? plan_.storage[node(i).inputs[0]] : i + 1;
+      if (IsView(i)) continue;
+      plan_.needs_gradient[i + 1] = RunsBackward(i);
+      for (int input : node(i).inputs) {
+        const int value = plan_.storage[input];
+        readers_[value].push_back(i);
+        plan_.last_reader[value] = i;
+      }
+    }
+  }
+
+  static Phase& PhaseAt(std::vector<Phase>& phases, int number) {
+    if (std::ssize(phases) <= number) phases.resize(number + 1);
+    return phases[number];
+  }
+
+  // A node runs in the phase of its inputs unless something must be known of the whole batch first,
+  // or it belongs to the other kind of phase.
+  void ScheduleForward() {
+    for (int i = 0; i < nodes_; ++i) {
+      if (IsView(i)) continue;
+      const bool synchronizes = traits(i).synchronizes;
+      int ready = 0;
+      int phase = synchronizes ? 1 : 0;
+      for (int input : node(i).inputs) {
+        const int value = plan_.storage[input];
+        if (value == 0) continue;
+        const int producer = value - 1;
+        ready = std::max(ready, forward_phase_[producer]);
+        const bool apart = synchronizes || Rows(i) != Rows(producer);
+        phase = std::max(phase, forward_phase_[producer] + (apart ? 1 : 0));
+      }
+      forward_phase_[i] = phase;
+      if (synchronizes) {
+        PhaseAt(plan_.forward, ready).tile_calls.push_back({i, Call::kGatherForward});
+        PhaseAt(plan_.forward, phase - 1).batch_calls.push_back({i, Call::kCombineForward});
+      }
+      PhaseAt(plan_.forward, phase).tile_calls.push_back({i, Call::kForward});
+    }
+  }
+
+  void ScheduleBackward() {
+    for (int i = nodes_ - 1; i >= 0; --i) {
+      if (!RunsBackward(i)) continue;
+      const LayerTraits traits = this->traits(i);
+      int ready = 0;
+      int phase = traits.synchronizes ? 1 : 0;
+      for (int reader : readers_[i + 1]) {
+        ready = std::max(ready, backward_phase_[reader]);
+        const bool apart = traits.synchronizes || Rows(i) != Rows(reader);
+        phase = std::max(phase, backward_phase_[reader] + (apart ? 1 : 0));
+      }
+      // A value's readers add to its gradient from the last to the first (core/README.md, rule 7).
+      for (int input : node(i).inputs) {
+        for (int reader : readers_[plan_.storage[input]]) {
+          if (reader > i) phase = std::max(phase, backward_phase_[reader]);
+        }
+      }
+      backward_phase_[i] = phase;
+      if (traits.synchronizes) {
+        PhaseAt(plan_.backward, ready).tile_calls.push_back({i, Call::kGatherBackward});
+        PhaseAt(plan_.backward, phase - 1).batch_calls.push_back({i, Call::kCombineBackward});
+      }
+      PhaseAt(plan_.backward, phase).tile_calls.push_back({i, Call::kBackward});
+      if (node(i).parameter_count > 0) {
+        PhaseAt(plan_.backward, phase).batch_calls.push_back({i, Call::kFinishBackward});
+      }
+    }
+  }
+
+  void SizeTiles() {
+    for (std::vector<Phase>* phases : {&plan_.forward, &plan_.backward}) {
+      for (Phase& phase : *phases) {
+        int64_t sample_bytes = 1;
+        phase.rows = true;
+        for (const PlannedCall& call : phase.tile_calls) {
+          const Network::Node& n = node(call.node);
+          phase.rows &= Rows(call.node);
+          sample_bytes += SampleBytes(call.node + 1);
+          for (int value : n.inputs) sample_bytes += SampleBytes(value);
+          if (call.call == Call::kBackward) {
+            phase.chunk_samples = std::max(phase.chunk_samples, n.layer->chunk_samples());
+          }
+        }
+        phase.tile_samples = std::clamp<int64_t>(Network::kTileBytes / sample_bytes,
+                                                 phase.rows ? kLeastRows : 1, kMostSamples);
+        phase.tile_samples = std::min(phase.tile_samples, std::max<int64_t>(1, capacity_.samples));
+      }
+    }
+  }
+
+  // Times: forward phases from 0, backward phases after them; the loss comes between.
+  int BackwardTime(int phase) const { return static_cast<int>(plan_.forward.size()) + phase; }
+
+  void PlaceBatch() {
+    const int turn = BackwardTime(0);
+    const int end = BackwardTime(static_cast<int>(plan_.backward.size()));
+    plan_.values.resize(nodes_ + 1);
+    plan_.gradients.resize(nodes_ + 1);
+    std::vector<ArenaPiece*> pieces;
+    for (int v = 0; v <= nodes_; ++v) {
+      if (plan_.storage[v] != v) continue;
+      PlaceValue(v, turn);
+      if (plan_.needs_gradient[v]) PlaceGradient(v, turn);
+      for (Place* place : {&plan_.values[v], &plan_.gradients[v]}) {
+        if (place->kind == Place::Kind::kBatch) pieces.push_back(&place->piece);
+      }
+    }
+    for (std::vector<ArenaPiece>* list :
+         {&plan_.forward_packed, &plan_.backward_packed, &plan_.saved, &plan_.forward_sums,
+          &plan_.backward_sums}) {
+      list->resize(nodes_);
+    }
+    for (int i = 0; i < nodes_; ++i) {
+      if (IsView(i)) continue;
+      const Layer& layer = *node(i).layer;
+      const int before = std::max(0, forward_phase_[i] - 1);
+      plan_.forward_packed[i] = {layer.packed_bytes(Pass::kForward), 0, turn - 1};
+      // A layer that synchronizes gathers when its input comes, perhaps several phases before.
+      plan_.forward_sums[i] = {layer.forward_sums_bytes(capacity_), 0, forward_phase_[i]};
+      plan_.saved[i] = {layer.saved_bytes(capacity_), before, forward_phase_[i]};
+      if (RunsBackward(i)) {
+        const bool computes_gradient =
+            std::any_of(node(i).inputs.begin(), node(i).inputs.end(),
+                        [&](int v) { return plan_.needs_gradient[plan_.storage[v]]; });
+        if (computes_gradient) {
+          plan_.backward_packed[i] = {layer.packed_bytes(Pass::kBackward), turn, end};
+        }
+        plan_.saved[i].last = BackwardTime(backward_phase_[i]);
+        plan_.backward_sums[i] = {layer.backward_sums_bytes(capacity_),
+                                  plan_.gradients[i + 1].kind == Place::Kind::kBatch
+                                      ? plan_.gradients[i + 1].piece.first
+                                      : plan_.saved[i].last,
+                                  plan_.saved[i].last};
+      }
+      for (ArenaPiece* piece : {&plan_.forward_packed[i], &plan_.backward_packed[i],
+                                &plan_.saved[i], &plan_.forward_sums[i], &plan_.backward_sums[i]}) {
+        if (piece->bytes > 0) pieces.push_back(piece);
+      }
+    }
+    plan_.batch_bytes = PlanArena(pieces);
+  }
+
+  void PlaceValue(int v, int turn) {
+    ArenaPiece piece = {.bytes = capacity_.samples * SampleBytes(v)};
+    piece.first = piece.last = v == 0 ? 0 : forward_phase_[v - 1];
+    for (int reader : readers_[v]) {
+      Extend(piece, forward_phase_[reader]);
+      if (RunsBackward(reader) && traits(reader).backward_reads_x) {
+        Extend(piece, BackwardTime(backward_phase_[reader]));
+      }
+    }
+    if (v > 0 && RunsBackward(v - 1) && traits(v - 1).backward_reads_y) {
+      Extend(piece, BackwardTime(backward_phase_[v - 1]));
+    }
+    if (v == Output()) Extend(piece, turn);
+    const bool whole = piece.first < piece.last || v == 0 || v == Output();
+    plan_.values[v] = {whole ? Place::Kind::kBatch : Place::Kind::kTile, piece};
+  }
+
+  void PlaceGradient(int v, int turn) {
+    ArenaPiece piece = {.bytes = capacity_.samples * SampleBytes(v)};
+    piece.first = piece.last = BackwardTime(backward_phase_[v - 1]);
+    for (int reader : readers_[v]) Extend(piece, BackwardTime(backward_phase_[reader]));
+    if (v == Output()) Extend(piece, turn - 1);
+    const bool whole = piece.first < piece.last || traits(v - 1).finish_reads_dy;
+    plan_.gradients[v] = {whole ? Place::Kind::kBatch : Place::Kind::kTile, piece};
+  }
+
+  // What lives for one tile: times are numbers of calls within a phase.
+  void PlaceTiles() {
+    int64_t scratch = 0;
+    for (std::vector<Phase>* phases : {&plan_.forward, &plan_.backward}) {
+      for (const Phase& phase : *phases) {
+        std::vector<ArenaPiece*> pieces;
+        for (int t = 0; t < std::ssize(phase.tile_calls); ++t) {
+          const PlannedCall& call = phase.tile_calls[t];
+          const Network::Node& n = node(call.node);
+          const bool backward = call.call >= Call::kGatherBackward;
+          std::vector<Place>& places = backward ? plan_.gradients : plan_.values;
+          int64_t added = 0;
+          for (size_t k = 0; k <= n.inputs.size(); ++k) {
+            const int v = k == 0 ? call.node + 1 : plan_.storage[n.inputs[k - 1]];
+            if (k > 0 && backward && plan_.Adds(call.node, v)) {
+              added += RoundUp(phase.tile_samples * SampleBytes(v));
+            }
+            if (places[v].kind != Place::Kind::kTile) continue;
+            ArenaPiece& piece = places[v].piece;
+            if (std::find(pieces.begin(), pieces.end(), &piece) == pieces.end()) {
+              piece = {.bytes = phase.tile_samples * SampleBytes(v), .first = t, .last = t};
+              pieces.push_back(&piece);
+            }
+            Extend(piece, t);
+          }
+          scratch = std::max(scratch, added + n.layer->scratch_bytes(phase.tile_samples));
+        }
+        plan_.scratch_offset = std::max(plan_.scratch_offset, PlanArena(pieces));
+      }
+    }
+    plan_.thread_bytes = plan_.scratch_offset + RoundUp(scratch);
+  }
+
+  static int64_t RoundUp(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+  const Network& network_;
+  const Capacity& capacity_;
+  StepPlan& plan_;
+  const int nodes_;
+  std::vector<int> forward_phase_;         // by node: of its Forward
+  std::vector<int> backward_phase_;        // of its Backward, or -1
+  std::vector<std::vector<int>> readers_;  // by value that is not a view: nodes, ascending
+};
+
+}  // namespace
+
+StepPlan::StepPlan(const Network& network, const Capacity& capacity) {
+  Planner(network, capacity, *this).Run();
+}
+
+}  // namespace lockstep
