@@ -1,5 +1,5 @@
 // One instruction set's kernels: included by kernels_<set>.cc after it has defined
-// LOCKSTEP_INSTRUCTION_SET (the namespace), LOCKSTEP_TILE_VECTORS and LOCKSTEP_SIMD (the header of
+// LOCKSTEP_INSTRUCTION_SET (the namespace) and LOCKSTEP_SIMD (the header of
 // vector operations). Everything here is static and in that namespace, and nothing uses the standard
 // library: an inline function shared with code for an older CPU would be merged by the linker.
 
@@ -14,7 +14,6 @@ namespace LOCKSTEP_INSTRUCTION_SET {
 namespace {
 
 #include LOCKSTEP_SIMD
-static_assert(kTileVectors == LOCKSTEP_TILE_VECTORS);
 
 #include "core/kernels/contraction.inl"
 #include "core/kernels/elementwise.inl"
@@ -25,14 +24,19 @@ static_assert(kTileVectors == LOCKSTEP_TILE_VECTORS);
 extern const KernelTable kTable;
 const KernelTable kTable = {
     .name = LOCKSTEP_INSTRUCTION_SET_NAME,
-    .contract_rows = ContractRows,
-    .contract_columns = ContractColumns,
+    .contract_rows = ContractRowsOf<false>,
+    .contract_columns = ContractColumnsOf<false>,
+    .contract_rows_depthwise = ContractRowsOf<true>,
+    .contract_columns_depthwise = ContractColumnsOf<true>,
     .block_moments = BlockMoments,
     .block_sums = BlockSums,
     .normalize = Normalize,
     .normalize_backward = NormalizeBackward,
     .max_pool = MaxPool,
     .max_pool_backward = MaxPoolBackward,
+    .average_pool = AveragePool,
+    .average_pool_backward = AveragePoolBackward,
+    .add = AddVectors,
     .activate = Activate,
     .activate_backward = ActivateBackward,
     .cross_entropy = CrossEntropy,

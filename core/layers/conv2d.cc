@@ -216,7 +216,7 @@ class Conv2D final : public Layer {
       x = padded;
     }
     kernels.contract_rows({.a = {x, w_.out, h_.stride * w_.padded() * in_, w_.stride * in_},
-                           .b = {kernel, filters_},
+                           .b = {kernel, filters_, filters_},
                            .segments = forward_segments_.data(),
                            .segment_count = std::ssize(forward_segments_),
                            .y = {y, 1, filters_, 0},
@@ -247,7 +247,7 @@ class Conv2D final : public Layer {
       for (const GradientPart& part : parts) {
         c.step.kernels->contract_rows(
             {.a = {dy, part.columns.count, w_.gradient_padded() * filters_, filters_},
-             .b = {transposed, in_},
+             .b = {transposed, in_, in_},
              .segments = part.segments.data(),
              .segment_count = std::ssize(part.segments),
              .y = {dx + (part.rows.first * w_.in + part.columns.first) * in_, part.columns.count,

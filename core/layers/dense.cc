@@ -89,7 +89,7 @@ class Dense final : public Layer {
         Eigen::Map<const Matrix>(c.parameters[0], in_, units_).transpose();
     ParallelRows(*step.pool, samples, 8, [&](int64_t begin, int64_t end) {
       step.kernels->contract_rows({.a = {c.dy, 1, units_, 0},
-                                   .b = {transposed, in_},
+                                   .b = {transposed, in_, in_},
                                    .segments = backward_segments_.data(),
                                    .segment_count = std::ssize(backward_segments_),
                                    .y = {c.dx, 1, in_, 0},
@@ -104,7 +104,7 @@ class Dense final : public Layer {
                    std::span<const float* const> parameters, bool logits, int64_t begin,
                    int64_t end) const {
     kernels.contract_rows({.a = {x, 1, in_, 0},
-                           .b = {parameters[0], units_},
+                           .b = {parameters[0], units_, units_},
                            .segments = forward_segments_.data(),
                            .segment_count = std::ssize(forward_segments_),
                            .y = {y, 1, units_, 0},

@@ -11,23 +11,30 @@ class MaxPooling2D final : public Layer {
 
   Shape output_shape() const override { return {g_.out_height, g_.out_width, g_.channels}; }
 
+  // The winners.
+  int64_t saved_bytes(const Capacity& capacity) const override {
+    return capacity.samples * out_size() * static_cast<int64_t>(sizeof(int32_t));
+  }
+
   void Forward(const ForwardContext& c) const override {
     c.step.pool->ParallelFor(c.step.batch->samples, [&](int64_t n, int) {
-      c.step.kernels->max_pool(g_, c.x + n * in_size(), c.y + n * out_size());
+      c.step.kernels->max_pool(g_, c.x + n * in_size(), c.y + n * out_size(),
+                               reinterpret_cast<int32_t*>(c.saved) + n * out_size());
     });
   }
 
   void Infer(const InferContext& c) const override {
     for (int64_t n = 0; n < c.samples; ++n) {
-      c.kernels->max_pool(g_, c.x + n * in_size(), c.y + n * out_size());
+      c.kernels->max_pool(g_, c.x + n * in_size(), c.y + n * out_size(), nullptr);
     }
   }
 
   void Backward(const BackwardContext& c) const override {
     if (c.dx == nullptr) return;
     c.step.pool->ParallelFor(c.step.batch->samples, [&](int64_t n, int) {
-      c.step.kernels->max_pool_backward(g_, c.x + n * in_size(), c.dy + n * out_size(),
-                                        c.dx + n * in_size());
+      c.step.kernels->max_pool_backward(g_,
+                                        reinterpret_cast<const int32_t*>(c.saved) + n * out_size(),
+                                        c.dy + n * out_size(), c.dx + n * in_size());
     });
   }
 

@@ -1,15 +1,13 @@
 #include "core/layers/weight_gradient.h"
 
-#include <Eigen/Core>
 #include <algorithm>
 
 namespace lockstep {
 namespace {
 
-using kernels::ColumnContraction;
 using kernels::RowRun;
 
-// Floats of w that one piece of work holds, so that its partial sums stay in the L2 cache.
+// Floats of w that one piece of work holds.
 constexpr int64_t kPieceFloats = 32768;
 
 int64_t Rows(const WeightGradientShape& shape) { return shape.slices * shape.slice_rows; }
@@ -21,106 +19,78 @@ int64_t RowsAPiece(const WeightGradientShape& shape, int threads) {
   return std::min({rows, cache, balance});
 }
 
-int64_t RunsAChunk(const WeightGradientShape& shape) {
-  return shape.lines == 1 && shape.line_rows == 1 ? 1 : shape.chunk_samples * shape.lines;
+bool HasLines(const WeightGradientShape& shape) { return shape.lines > 1 || shape.line_rows > 1; }
+
+int64_t MostRuns(const WeightGradientShape& shape, const Capacity& capacity) {
+  const int64_t runs =
+      HasLines(shape) ? capacity.samples * shape.lines : capacity.samples / shape.chunk_samples;
+  return runs + capacity.shards;
 }
 
-int64_t ThreadScratchBytes(const WeightGradientShape& shape, int shards, int threads) {
-  const int64_t runs = RunsAChunk(shape) * static_cast<int64_t>(sizeof(RowRun));
-  // The lowest level of the stack is the gradient itself.
-  const int64_t levels = TreeReducer::Depth(shards) - 1;
-  const int64_t partial =
-      levels * RowsAPiece(shape, threads) * shape.columns * static_cast<int64_t>(sizeof(float));
-  return (runs + partial + 63) / 64 * 64;
-}
-
-// Adds one chunk, the samples [begin, end), to the rows [row_begin, row_end) of w.
-void AddChunk(const WeightGradientShape& shape, const kernels::KernelTable& kernels, const float* x,
-              const float* dy, int64_t begin, int64_t end, bool first, bool last, int64_t row_begin,
-              int64_t row_end, RowRun* runs, float* w) {
-  for (int64_t row = row_begin; row < row_end;) {
-    const int64_t slice = row / shape.slice_rows;
-    const int64_t rows = std::min(row_end, (slice + 1) * shape.slice_rows) - row;
-    const float* from = x + slice * shape.slice_x + row % shape.slice_rows;
-    int64_t count = 0;
-    int64_t x_stride = shape.x_row;
-    if (shape.lines == 1 && shape.line_rows == 1) {
-      runs[count++] = {from + begin * shape.x_sample, dy + begin * shape.columns, end - begin};
-      x_stride = shape.x_sample;
-    } else {
-      for (int64_t n = begin; n < end; ++n) {
+// The runs of one node's shards, to `runs`; returns how many.
+int64_t MakeRuns(const WeightGradientShape& shape, const Batch& batch, const ShardNode& node,
+                 RowRun* runs) {
+  TreeReducer tree;
+  int64_t count = 0;
+  for (int v = node.begin; v < node.end; ++v) {
+    const int64_t end = batch.shard_begin[v + 1];
+    for (int64_t begin = batch.shard_begin[v]; begin < end; begin += shape.chunk_samples) {
+      const int64_t samples = std::min(end - begin, shape.chunk_samples);
+      if (!HasLines(shape)) {
+        runs[count++] = {begin * shape.x_sample, begin * shape.columns, samples, true, -1};
+        continue;
+      }
+      for (int64_t n = begin; n < begin + samples; ++n) {
         for (int64_t line = 0; line < shape.lines; ++line) {
-          runs[count++] = {from + n * shape.x_sample + line * shape.x_line,
-                           dy + (n * shape.lines + line) * shape.line_rows * shape.columns,
-                           shape.line_rows};
+          runs[count++] = {n * shape.x_sample + line * shape.x_line,
+                           (n * shape.lines + line) * shape.line_rows * shape.columns,
+                           shape.line_rows, false, -1};
         }
       }
+      runs[count - 1].ends_chunk = true;
     }
-    kernels.contract_columns({.runs = runs,
-                              .run_count = count,
-                              .x_stride = x_stride,
-                              .dy_stride = shape.columns,
-                              .rows = rows,
-                              .columns = shape.columns,
-                              .w = w + (row - row_begin) * shape.columns,
-                              .first_chunk = first,
-                              .last_chunk = last});
-    row += rows;
+    if (batch.shard_begin[v] == end) runs[count++] = {0, 0, 0, true, -1};
+    runs[count - 1].merges = tree.PushMerges() + (v + 1 == node.end ? tree.FinalMerges() : 0);
   }
+  return count;
 }
 
 }  // namespace
 
 int64_t WeightGradientScratchBytes(const WeightGradientShape& shape, const Capacity& capacity) {
-  return capacity.threads * ThreadScratchBytes(shape, capacity.shards, capacity.threads);
+  return MostRuns(shape, capacity) * static_cast<int64_t>(sizeof(RowRun));
 }
 
 void WeightGradient(const WeightGradientShape& shape, const StepContext& step, const float* x,
                     const float* dy, std::byte* scratch, float* gradient, int64_t node_stride) {
-  const Batch& batch = *step.batch;
-  const int shards = static_cast<int>(batch.shard_begin.size()) - 1;
-  const int threads = step.pool->threads();
   const int64_t rows = Rows(shape);
-  const int64_t piece_rows = RowsAPiece(shape, threads);
+  const int64_t piece_rows = RowsAPiece(shape, step.pool->threads());
   const int64_t pieces = (rows + piece_rows - 1) / piece_rows;
-  const int64_t thread_bytes = ThreadScratchBytes(shape, shards, threads);
-
-  step.pool->ParallelFor(pieces, [&](int64_t piece, int thread) {
-    const int64_t row_begin = piece * rows / pieces;
-    const int64_t row_end = (piece + 1) * rows / pieces;
-    const int64_t floats = (row_end - row_begin) * shape.columns;
-    std::byte* mine = scratch + thread * thread_bytes;
-    RowRun* runs = reinterpret_cast<RowRun*>(mine);
-    float* levels = reinterpret_cast<float*>(mine + RunsAChunk(shape) * sizeof(RowRun));
-
-    float* out = gradient + row_begin * shape.columns;
-    for (const ShardNode& node : batch.nodes) {
-      TreeReducer tree;
-      int depth = 0;
-      const auto level = [&](int i) { return i == 0 ? out : levels + (i - 1) * floats; };
-      const auto merge = [&](int times) {
-        for (; times > 0; --times, --depth) {
-          Eigen::Map<Eigen::ArrayXf> left(level(depth - 2), floats);
-          left += Eigen::Map<const Eigen::ArrayXf>(level(depth - 1), floats);
-        }
-      };
-      for (int v = node.begin; v < node.end; ++v) {
-        float* w = level(depth++);
-        const int64_t begin = batch.shard_begin[v];
-        const int64_t end = batch.shard_begin[v + 1];
-        // No -0 leaves a contraction, so zeros pass the other operand through.
-        if (begin == end) std::fill_n(w, floats, 0.0f);
-        for (int64_t n = begin; n < end; n += shape.chunk_samples) {
-          const int64_t chunk_end = std::min(end, n + shape.chunk_samples);
-          AddChunk(shape, *step.kernels, x, dy, n, chunk_end, n == begin, chunk_end == end,
-                   row_begin, row_end, runs, w);
-        }
-        merge(tree.PushMerges());
+  RowRun* runs = reinterpret_cast<RowRun*>(scratch);
+  for (const ShardNode& node : step.batch->nodes) {
+    const int64_t count = MakeRuns(shape, *step.batch, node, runs);
+    step.pool->ParallelFor(pieces, [&](int64_t piece, int) {
+      const int64_t end = (piece + 1) * rows / pieces;
+      for (int64_t row = piece * rows / pieces; row < end;) {
+        const int64_t slice = row / shape.slice_rows;
+        const int64_t in_slice = row % shape.slice_rows;
+        const int64_t part = std::min(end - row, shape.slice_rows - in_slice);
+        step.kernels->contract_columns({.x = x + slice * shape.slice_x + in_slice,
+                                        .dy = dy,
+                                        .runs = runs,
+                                        .run_count = count,
+                                        .x_stride = HasLines(shape) ? shape.x_row : shape.x_sample,
+                                        .dy_stride = shape.columns,
+                                        .rows = part,
+                                        .columns = shape.columns,
+                                        .w = gradient + row * shape.columns,
+                                        .w_stride = shape.columns,
+                                        .continues = false});
+        row += part;
       }
-      merge(tree.FinalMerges());
-      out += node_stride;
-    }
-  });
+    });
+    gradient += node_stride;
+  }
 }
 
 }  // namespace lockstep

@@ -27,9 +27,8 @@ struct WeightGradientShape {
 
 int64_t WeightGradientScratchBytes(const WeightGradientShape& shape, const Capacity& capacity);
 
-// For each local node the gradient over its shards, `node_stride` floats apart. Every shard's sum
-// is combined into its neighbours' as soon as the tree allows: there are never more than
-// log2(shards) partial gradients.
+// For each local node the gradient over its shards, `node_stride` floats apart. Shards are combined
+// inside the kernel's tiles.
 void WeightGradient(const WeightGradientShape& shape, const StepContext& step, const float* x,
                     const float* dy, std::byte* scratch, float* gradient, int64_t node_stride);
 
