@@ -2,6 +2,8 @@
 // convolution, forward and input gradient), one for weight gradients. Both keep a tile of
 // accumulators in registers over a whole chunk; lanes run across output columns, never across k.
 
+#include "core/kernels/packing.inl"
+
 template <bool kPartial>
 static inline Vec LoadColumns(const float* p, int vector, int vectors, int last_lanes) {
   if (kPartial && vector == vectors - 1) return LoadFirst(p + vector * kLanes, last_lanes);
@@ -17,13 +19,47 @@ static inline void StoreColumns(float* p, int vector, int vectors, int last_lane
   }
 }
 
-static inline const float* RowStart(const RowMap& map, int64_t row) {
-  return map.base + row / map.width * map.outer + row % map.width * map.inner;
-}
+// Walks over the rows of a matrix: a division a row would cost as much as a short chain.
+class RowCursor {
+ public:
+  RowCursor(const RowMap& map, int64_t row) : map_(map) {
+    column_ = row % map.width;
+    line_ = row / map.width;
+    image_start_ = map.base;
+    if (map.height > 0) {
+      image_start_ += line_ / map.height * map.image;
+      line_ %= map.height;
+    }
+    line_start_ = image_start_ + line_ * map.outer;
+    row_ = line_start_ + column_ * map.inner;
+  }
 
-// The columns of the right operand and of y that a tile covers.
-struct ColumnPanel {
-  const float* b;
+  const float* Next() {
+    const float* row = row_;
+    row_ += map_.inner;
+    if (++column_ == map_.width) {
+      column_ = 0;
+      line_start_ += map_.outer;
+      if (++line_ == map_.height) {
+        line_ = 0;
+        image_start_ += map_.image;
+        line_start_ = image_start_;
+      }
+      row_ = line_start_;
+    }
+    return row;
+  }
+
+ private:
+  const RowMap map_;
+  int64_t column_, line_;
+  const float *row_, *line_start_, *image_start_;
+};
+
+// Where a tile's operands are: the next rows of a and y, and the columns of b and y it covers.
+struct RowTileArea {
+  RowCursor a, y;
+  RightOperand b;
   int64_t column;
   int last_lanes;  // of the last vector, when the tile is partial
 };
@@ -36,12 +72,12 @@ static inline Vec LoadLeft(const float* p, int vector, int vectors, int last_lan
 }
 
 template <bool kDepthwise, int kRows, int kVectors, bool kPartial>
-static void RowTile(const RowContraction& c, const ColumnPanel& panel, int64_t row) {
+static void RowTile(const RowContraction& c, RowTileArea& area) {
   const float* a[kRows];
   float* y[kRows];
   UNROLL for (int i = 0; i < kRows; ++i) {
-    a[i] = RowStart(c.a, row + i) + (kDepthwise ? panel.column : 0);
-    y[i] = const_cast<float*>(RowStart(c.y, row + i)) + panel.column;
+    a[i] = area.a.Next() + (kDepthwise ? area.column : 0);
+    y[i] = const_cast<float*>(area.y.Next()) + area.column;
   }
   Vec total[kRows][kVectors];
   UNROLL for (int i = 0; i < kRows; ++i) {
@@ -56,17 +92,17 @@ static void RowTile(const RowContraction& c, const ColumnPanel& panel, int64_t r
     bool chunk_ended = false;
     for (; !chunk_ended; ++s) {
       chunk_ended = s->ends_chunk;
-      const float* b = panel.b + s->b * c.b.stride;
+      const float* b = area.b.data + s->b * area.b.stride;
       const int64_t step = kDepthwise ? c.b.columns : 1;
       const int64_t end_k = s->a + s->length * step;
-      for (int64_t k = s->a; k < end_k; k += step, b += c.b.stride) {
+      for (int64_t k = s->a; k < end_k; k += step, b += area.b.stride) {
         Vec bv[kVectors];
         UNROLL for (int v = 0; v < kVectors; ++v) {
-          bv[v] = LoadColumns<kPartial>(b, v, kVectors, panel.last_lanes);
+          bv[v] = LoadColumns<kPartial>(b, v, kVectors, area.last_lanes);
         }
         UNROLL for (int i = 0; i < kRows; ++i) {
           UNROLL for (int v = 0; v < kVectors; ++v) {
-            const Vec av = LoadLeft<kDepthwise, kPartial>(a[i] + k, v, kVectors, panel.last_lanes);
+            const Vec av = LoadLeft<kDepthwise, kPartial>(a[i] + k, v, kVectors, area.last_lanes);
             sum[i][v] = Fma(av, bv[v], sum[i][v]);
           }
         }
@@ -81,13 +117,13 @@ static void RowTile(const RowContraction& c, const ColumnPanel& panel, int64_t r
   }
   UNROLL for (int v = 0; v < kVectors; ++v) {
     const Vec bias = c.bias == nullptr ? Zero()
-                                       : LoadColumns<kPartial>(c.bias + panel.column, v, kVectors,
-                                                               panel.last_lanes);
+                                       : LoadColumns<kPartial>(c.bias + area.column, v, kVectors,
+                                                               area.last_lanes);
     UNROLL for (int i = 0; i < kRows; ++i) {
       Vec value = Add(total[i][v], Zero());
       if (c.bias != nullptr) value = Add(value, bias);
       if (c.relu) value = Select(Greater(Zero(), value), Zero(), value);
-      StoreColumns<kPartial>(y[i], v, kVectors, panel.last_lanes, value);
+      StoreColumns<kPartial>(y[i], v, kVectors, area.last_lanes, value);
     }
   }
 }
@@ -166,50 +202,54 @@ static inline void WithConstant(int64_t value, Body body) {
   body(Constant<kMost>());
 }
 
-// Cuts a matrix of rows [begin, end) and `columns` columns into tiles that registers hold: full
-// vectors and a last, narrower tile along the columns; along the rows nearly equal tiles, rather
-// than full ones and a small rest. Calls body(row, column, rows, vectors, lanes of the last vector)
-// with rows and vectors as Constants.
+// Cuts `columns` columns into full tiles and a last, narrower one: body(column, vectors, lanes of
+// the last vector), vectors as a Constant.
 template <typename Body>
-static inline void ForTiles(int64_t begin, int64_t end, int64_t columns, Body body) {
-  constexpr int64_t kFull = kTileVectors * kLanes;
-  for (int64_t j = 0; j < columns; j += kFull) {
-    const int64_t rest = columns - j < kFull ? columns - j : kFull;
+static inline void ForColumns(int64_t columns, Body body) {
+  for (int64_t j = 0; j < columns; j += kPanelColumns) {
+    const int64_t rest = columns - j < kPanelColumns ? columns - j : kPanelColumns;
     WithConstant<kTileVectors>((rest + kLanes - 1) / kLanes, [&](auto vectors) {
-      constexpr int kMost = kTileRows[decltype(vectors)::value];
-      const int last_lanes = static_cast<int>(rest - (vectors.value - 1) * kLanes);
-      const int64_t tiles = (end - begin + kMost - 1) / kMost;
-      for (int64_t t = 0; t < tiles; ++t) {
-        const int64_t row = begin + t * (end - begin) / tiles;
-        const int64_t next = begin + (t + 1) * (end - begin) / tiles;
-        WithConstant<kMost>(next - row,
-                            [&](auto rows) { body(row, j, rows, vectors, last_lanes); });
-      }
+      body(j, vectors, static_cast<int>(rest - (vectors.value - 1) * kLanes));
     });
   }
 }
 
-template <bool kDepthwise>
-static void ContractRowsOf(const RowContraction& c, int64_t row_begin, int64_t row_end) {
-  ForTiles(row_begin, row_end, c.b.columns,
-           [&](int64_t row, int64_t j, auto rows, auto vectors, int last_lanes) {
-             const ColumnPanel panel = {c.b.data + j, j, last_lanes};
-             if (last_lanes == kLanes) {
-               RowTile<kDepthwise, rows.value, vectors.value, false>(c, panel, row);
-             } else {
-               RowTile<kDepthwise, rows.value, vectors.value, true>(c, panel, row);
-             }
-           });
+// Cuts [begin, end) into nearly equal tiles, rather than full ones and a small rest: body(row,
+// rows), rows as a Constant of at most kMost.
+template <int kMost, typename Body>
+static inline void ForRows(int64_t begin, int64_t end, Body body) {
+  const int64_t tiles = (end - begin + kMost - 1) / kMost;
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int64_t row = begin + t * (end - begin) / tiles;
+    const int64_t next = begin + (t + 1) * (end - begin) / tiles;
+    WithConstant<kMost>(next - row, [&](auto rows) { body(row, rows); });
+  }
 }
 
 template <bool kDepthwise>
-static void ContractColumnsOf(const ColumnContraction& c) {
-  ForTiles(0, c.rows, c.columns,
-           [&](int64_t i, int64_t j, auto rows, auto vectors, int last_lanes) {
-             if (last_lanes == kLanes) {
-               ColumnTile<kDepthwise, rows.value, vectors.value, false>(c, i, j, last_lanes);
-             } else {
-               ColumnTile<kDepthwise, rows.value, vectors.value, true>(c, i, j, last_lanes);
-             }
-           });
+static void ContractRows(const RowContraction& c, int64_t row_begin, int64_t row_end) {
+  ForColumns(c.b.columns, [&](int64_t j, auto vectors, int last_lanes) {
+    RowTileArea area = {RowCursor(c.a, row_begin), RowCursor(c.y, row_begin), PanelAt(c.b, j), j,
+                        last_lanes};
+    ForRows<kTileRows[vectors.value]>(row_begin, row_end, [&](int64_t, auto rows) {
+      if (last_lanes == kLanes) {
+        RowTile<kDepthwise, rows.value, vectors.value, false>(c, area);
+      } else {
+        RowTile<kDepthwise, rows.value, vectors.value, true>(c, area);
+      }
+    });
+  });
+}
+
+template <bool kDepthwise>
+static void ContractColumns(const ColumnContraction& c) {
+  ForColumns(c.columns, [&](int64_t j, auto vectors, int last_lanes) {
+    ForRows<kTileRows[vectors.value]>(0, c.rows, [&](int64_t i, auto rows) {
+      if (last_lanes == kLanes) {
+        ColumnTile<kDepthwise, rows.value, vectors.value, false>(c, i, j, last_lanes);
+      } else {
+        ColumnTile<kDepthwise, rows.value, vectors.value, true>(c, i, j, last_lanes);
+      }
+    });
+  });
 }

@@ -1,7 +1,8 @@
 // One instruction set's kernels: included by kernels_<set>.cc after it has defined
 // LOCKSTEP_INSTRUCTION_SET (the namespace) and LOCKSTEP_SIMD (the header of
-// vector operations). Everything here is static and in that namespace, and nothing uses the standard
-// library: an inline function shared with code for an older CPU would be merged by the linker.
+// vector operations). Everything here is static and in that namespace, and nothing uses the
+// standard library: an inline function shared with code for an older CPU would be merged by the
+// linker.
 
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -14,7 +15,6 @@ namespace LOCKSTEP_INSTRUCTION_SET {
 namespace {
 
 #include LOCKSTEP_SIMD
-
 #include "core/kernels/contraction.inl"
 #include "core/kernels/elementwise.inl"
 #include "core/kernels/statistics.inl"
@@ -24,10 +24,11 @@ namespace {
 extern const KernelTable kTable;
 const KernelTable kTable = {
     .name = LOCKSTEP_INSTRUCTION_SET_NAME,
-    .contract_rows = ContractRowsOf<false>,
-    .contract_columns = ContractColumnsOf<false>,
-    .contract_rows_depthwise = ContractRowsOf<true>,
-    .contract_columns_depthwise = ContractColumnsOf<true>,
+    .pack = Pack,
+    .contract_rows = ContractRows<false>,
+    .contract_columns = ContractColumns<false>,
+    .contract_rows_depthwise = ContractRows<true>,
+    .contract_columns_depthwise = ContractColumns<true>,
     .block_moments = BlockMoments,
     .block_sums = BlockSums,
     .normalize = Normalize,

@@ -14,14 +14,17 @@
 // it could be merged by the linker into code that an older CPU runs.
 namespace lockstep::kernels {
 
-// Where row r of a matrix starts: base + (r / width) * outer + (r % width) * inner, in floats. A
-// plain matrix has width 1 and outer = its row stride; the pixels of a strided image have width = a
-// line's pixels.
+// Where row r of a matrix starts, in floats from `base`. A plain matrix has width 1 and outer = its
+// row stride. The rows may be some pixels of one image: `width` a line, `inner` apart, lines
+// `outer` apart. Or of several: then an image has `height` such lines, and images are `image`
+// apart.
 struct RowMap {
   const float* base;
   int64_t width;
   int64_t outer;
   int64_t inner;
+  int64_t height = 0;  // 0: no end of lines
+  int64_t image = 0;
 };
 
 // A run of consecutive k of a contraction: the left operand's values at row + a, a + 1, ..., and
@@ -33,11 +36,12 @@ struct Segment {
   bool ends_chunk;
 };
 
-// The right operand [depth, columns]; rows are `stride` floats apart.
+// The right operand [depth, columns]: rows `stride` floats apart, or as KernelTable::pack made it.
 struct RightOperand {
   const float* data;
   int64_t columns;
   int64_t stride;
+  int64_t packed_depth = 0;  // 0: not packed
 };
 
 enum class Activation : uint8_t { kLinear, kRelu, kSigmoid, kTanh, kSoftmax };
@@ -117,6 +121,11 @@ inline constexpr int kMaxTreeDepth = 9;
 struct KernelTable {
   const char* name;
 
+  // The matrix [depth, columns] at `src`, or with `transposed` the transpose of the [columns,
+  // depth] there, rows `stride` apart, in the order that contract_rows reads it fastest. `packed`
+  // has PackedFloats(depth, columns) and is left alone where src is in that order already.
+  RightOperand (*pack)(const float* src, int64_t stride, bool transposed, int64_t depth,
+                       int64_t columns, float* packed);
   // Rows [row_begin, row_end) of y.
   void (*contract_rows)(const RowContraction& c, int64_t row_begin, int64_t row_end);
   // At most kMaxTreeDepth values at once on the stack of shards.
@@ -174,6 +183,8 @@ struct KernelTable {
 
 // The widest set this CPU runs; null when it has not even AVX2 and FMA.
 const KernelTable* Kernels();
+// Floats that packing may need, for any instruction set.
+int64_t PackedFloats(int64_t depth, int64_t columns);
 // Every set this CPU runs, narrowest first, then null.
 const KernelTable* const* AllKernels();
 

@@ -1,6 +1,8 @@
 // The vector operations of the kernels for x86-64-v3. Included once, inside the kernels' namespace
 // of this instruction set, by kernels_avx2.cc; simd_avx512.h says what each one does.
 
+#include "core/kernels/simd_x86.h"
+
 constexpr int kLanes = 8;
 constexpr int kTileVectors = 2;
 constexpr int kTileRows[kTileVectors + 1] = {0, 8, 6};

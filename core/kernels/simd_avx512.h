@@ -2,6 +2,8 @@
 // of this instruction set, by kernels_avx512.cc; simd_avx2.h has the same for x86-64-v3, and a port
 // adds one more such file.
 
+#include "core/kernels/simd_x86.h"
+
 constexpr int kLanes = 16;
 // Tile of contract_rows and contract_columns: accumulators of kTileRows[vectors] rows and up to
 // kTileVectors vectors fit the registers beside the operands.

@@ -63,9 +63,9 @@ std::vector<Segment> RandomSegments(std::mt19937& random, int64_t a_depth, int64
   return segments;
 }
 
-class ContractRows : public ::testing::TestWithParam<bool> {};
+class RowContractions : public ::testing::TestWithParam<bool> {};
 
-TEST_P(ContractRows, EqualsOneChainAnElement) {
+TEST_P(RowContractions, EqualsOneChainAnElement) {
   const bool depthwise = GetParam();
   std::mt19937 random(1);
   for (int trial = 0; trial < kTrials; ++trial) {
@@ -116,7 +116,74 @@ TEST_P(ContractRows, EqualsOneChainAnElement) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, ContractRows, ::testing::Bool(),
+TEST(ContractRows, OfAPackedRightOperandOrItsTransposeAreTheSame) {
+  std::mt19937 random(6);
+  for (int trial = 0; trial < kTrials; ++trial) {
+    const int64_t rows = RandomSize(random, 20), depth = RandomSize(random, 200);
+    const int64_t columns = RandomSize(random, 200), stride = columns + random() % 7;
+    const int64_t transposed_stride = depth + random() % 7;
+    const Floats a = RandomFloats(random, rows * depth);
+    const Floats b = RandomFloats(random, depth * stride);
+    Floats transposed(columns * transposed_stride);
+    for (int64_t k = 0; k < depth; ++k) {
+      for (int64_t j = 0; j < columns; ++j) {
+        transposed[j * transposed_stride + k] = b[k * stride + j];
+      }
+    }
+    const Segment segment = {0, 0, depth, true};
+    SCOPED_TRACE(absl::StrCat("trial ", trial, ": ", depth, " x ", columns));
+    ForEachInstructionSet([&](const KernelTable& table) {
+      const auto contract = [&](const kernels::RightOperand& right) {
+        Floats y(rows * columns);
+        table.contract_rows({.a = {a.data(), 1, depth, 0},
+                             .b = right,
+                             .segments = &segment,
+                             .segment_count = 1,
+                             .y = {y.data(), 1, columns, 0},
+                             .bias = nullptr,
+                             .relu = false},
+                            0, rows);
+        return y;
+      };
+      const Floats plain = contract({b.data(), columns, stride});
+      Floats packed(kernels::PackedFloats(depth, columns), NAN);
+      EXPECT_TRUE(SameBits(
+          plain, contract(table.pack(b.data(), stride, false, depth, columns, packed.data()))));
+      EXPECT_TRUE(SameBits(plain, contract(table.pack(transposed.data(), transposed_stride, true,
+                                                      depth, columns, packed.data()))));
+    });
+  }
+}
+
+TEST(ContractRows, WalkOverThePixelsOfSeveralImages) {
+  // The inner 3 x 2 pixels of 4 x 5 images.
+  std::mt19937 random(7);
+  const int64_t images = 5, image = 4 * 5 * 2, rows = images * 6;
+  const Floats x = RandomFloats(random, images * image), b = RandomFloats(random, 2);
+  const Segment segment = {0, 0, 2, true};
+  ForEachInstructionSet([&](const KernelTable& table) {
+    Floats y(images * 20, kUntouched), expected = y;
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t pixel = r / 6 * 20 + (r % 6 / 2 + 1) * 5 + r % 2 + 2;
+      Chain chain(2);
+      for (int64_t k = 0; k < 2; ++k) chain.Add(x[pixel * 2 + k], b[k]);
+      expected[pixel] = chain.Finish();
+    }
+    for (const auto& [begin, end] : {std::pair{0, 1}, {1, 7}, {7, 30}, {30, 30}}) {
+      table.contract_rows({.a = {x.data() + 14, 2, 10, 2, 3, image},
+                           .b = {b.data(), 1, 1},
+                           .segments = &segment,
+                           .segment_count = 1,
+                           .y = {y.data() + 7, 2, 5, 1, 3, 20},
+                           .bias = nullptr,
+                           .relu = false},
+                          begin, end);
+    }
+    EXPECT_TRUE(SameBits(expected, y));
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, RowContractions, ::testing::Bool(),
                          [](const auto& info) { return info.param ? "Depthwise" : "Dense"; });
 
 // The rows of one shard list: each shard cut into chunks, each chunk into runs.
