@@ -1,6 +1,8 @@
-// Contractions (README rule 1): one microkernel for the rows of an activation (dense and convolution,
-// forward and input gradient), one for weight gradients. Both keep a tile of accumulators in registers
-// over a whole chunk; lanes run across output columns, never across k.
+// Contractions (README rule 1): one microkernel for the rows of an activation (dense and
+// convolution, forward and input gradient), one for weight gradients. Both keep a tile of
+// accumulators in registers over a whole chunk; lanes run across output columns, never across k.
+
+#include "core/kernels/packing.inl"
 
 template <bool kPartial>
 static inline Vec LoadColumns(const float* p, int vector, int vectors, int last_lanes) {
@@ -17,25 +19,65 @@ static inline void StoreColumns(float* p, int vector, int vectors, int last_lane
   }
 }
 
-static inline const float* RowStart(const RowMap& map, int64_t row) {
-  return map.base + row / map.width * map.outer + row % map.width * map.inner;
-}
+// Walks over the rows of a matrix: a division a row would cost as much as a short chain.
+class RowCursor {
+ public:
+  RowCursor(const RowMap& map, int64_t row) : map_(map) {
+    column_ = row % map.width;
+    line_ = row / map.width;
+    image_start_ = map.base;
+    if (map.height > 0) {
+      image_start_ += line_ / map.height * map.image;
+      line_ %= map.height;
+    }
+    line_start_ = image_start_ + line_ * map.outer;
+    row_ = line_start_ + column_ * map.inner;
+  }
 
-// Where one tile's columns of the right operand and of y lie.
-struct ColumnTile {
-  const float* b;
-  int64_t b_stride;
+  const float* Next() {
+    const float* row = row_;
+    row_ += map_.inner;
+    if (++column_ == map_.width) {
+      column_ = 0;
+      line_start_ += map_.outer;
+      if (++line_ == map_.height) {
+        line_ = 0;
+        image_start_ += map_.image;
+        line_start_ = image_start_;
+      }
+      row_ = line_start_;
+    }
+    return row;
+  }
+
+ private:
+  const RowMap map_;
+  int64_t column_, line_;
+  const float *row_, *line_start_, *image_start_;
+};
+
+// Where a tile's operands are: the next rows of a and y, and the columns of b and y it covers.
+struct RowTileArea {
+  RowCursor a, y;
+  RightOperand b;
   int64_t column;
   int last_lanes;  // of the last vector, when the tile is partial
 };
 
-template <int kRows, int kVectors, bool kPartial>
-static void RowTile(const RowContraction& c, const ColumnTile& tile, int64_t row) {
+// What multiplies vector v of the right operand's row k: one value of the left operand, or,
+// depthwise, as many as there are columns.
+template <bool kDepthwise, bool kPartial>
+static inline Vec LoadLeft(const float* p, int vector, int vectors, int last_lanes) {
+  return kDepthwise ? LoadColumns<kPartial>(p, vector, vectors, last_lanes) : Set(*p);
+}
+
+template <bool kDepthwise, int kRows, int kVectors, bool kPartial>
+static void RowTile(const RowContraction& c, RowTileArea& area) {
   const float* a[kRows];
   float* y[kRows];
   UNROLL for (int i = 0; i < kRows; ++i) {
-    a[i] = RowStart(c.a, row + i);
-    y[i] = const_cast<float*>(RowStart(c.y, row + i)) + tile.column;
+    a[i] = area.a.Next() + (kDepthwise ? area.column : 0);
+    y[i] = const_cast<float*>(area.y.Next()) + area.column;
   }
   Vec total[kRows][kVectors];
   UNROLL for (int i = 0; i < kRows; ++i) {
@@ -50,16 +92,19 @@ static void RowTile(const RowContraction& c, const ColumnTile& tile, int64_t row
     bool chunk_ended = false;
     for (; !chunk_ended; ++s) {
       chunk_ended = s->ends_chunk;
-      const float* b = tile.b + s->b * tile.b_stride;
-      const int64_t a_end = s->a + s->length;
-      for (int64_t k = s->a; k < a_end; ++k, b += tile.b_stride) {
+      const float* b = area.b.data + s->b * area.b.stride;
+      const int64_t step = kDepthwise ? c.b.columns : 1;
+      const int64_t end_k = s->a + s->length * step;
+      for (int64_t k = s->a; k < end_k; k += step, b += area.b.stride) {
         Vec bv[kVectors];
         UNROLL for (int v = 0; v < kVectors; ++v) {
-          bv[v] = LoadColumns<kPartial>(b, v, kVectors, tile.last_lanes);
+          bv[v] = LoadColumns<kPartial>(b, v, kVectors, area.last_lanes);
         }
         UNROLL for (int i = 0; i < kRows; ++i) {
-          const Vec av = Set(a[i][k]);
-          UNROLL for (int v = 0; v < kVectors; ++v) sum[i][v] = Fma(av, bv[v], sum[i][v]);
+          UNROLL for (int v = 0; v < kVectors; ++v) {
+            const Vec av = LoadLeft<kDepthwise, kPartial>(a[i] + k, v, kVectors, area.last_lanes);
+            sum[i][v] = Fma(av, bv[v], sum[i][v]);
+          }
         }
       }
     }
@@ -71,144 +116,140 @@ static void RowTile(const RowContraction& c, const ColumnTile& tile, int64_t row
     first_chunk = false;
   }
   UNROLL for (int v = 0; v < kVectors; ++v) {
-    const Vec bias = c.bias == nullptr
-                         ? Zero()
-                         : LoadColumns<kPartial>(c.bias + tile.column, v, kVectors, tile.last_lanes);
+    const Vec bias = c.bias == nullptr ? Zero()
+                                       : LoadColumns<kPartial>(c.bias + area.column, v, kVectors,
+                                                               area.last_lanes);
     UNROLL for (int i = 0; i < kRows; ++i) {
       Vec value = Add(total[i][v], Zero());
       if (c.bias != nullptr) value = Add(value, bias);
       if (c.relu) value = Select(Greater(Zero(), value), Zero(), value);
-      StoreColumns<kPartial>(y[i], v, kVectors, tile.last_lanes, value);
+      StoreColumns<kPartial>(y[i], v, kVectors, area.last_lanes, value);
     }
   }
 }
 
-template <int kRows, int kVectors, bool kPartial>
-static void ColumnRowTile(const ColumnContraction& c, int64_t i0, int64_t j0, int last_lanes) {
-  Vec sum[kRows][kVectors];
+// The accumulators are the running chunk. Its shard's earlier chunks, and the shards before it that
+// wait for their right neighbour in the tree, lie on a stack.
+template <bool kDepthwise, int kRows, int kVectors, bool kPartial>
+static void ColumnTile(const ColumnContraction& c, int64_t i0, int64_t j0, int last_lanes) {
+  using Sums = Vec[kRows][kVectors];
+  Sums sum, stack[kMaxTreeDepth];
+  float* w = c.w + i0 * c.w_stride + j0;
   UNROLL for (int i = 0; i < kRows; ++i) {
-    UNROLL for (int v = 0; v < kVectors; ++v) sum[i][v] = Zero();
+    UNROLL for (int v = 0; v < kVectors; ++v) {
+      sum[i][v] =
+          c.continues ? LoadColumns<kPartial>(w + i * c.w_stride, v, kVectors, last_lanes) : Zero();
+    }
   }
-  for (int64_t r = 0; r < c.run_count; ++r) {
-    const float* x = c.runs[r].x + i0;
-    const float* dy = c.runs[r].dy + j0;
-    for (int64_t n = c.runs[r].length; n > 0; --n, x += c.x_stride, dy += c.dy_stride) {
+  // The left operand of the tree's next merge, or the chunks before this one.
+  const auto add_below = [&sum](const Sums& left) {
+    UNROLL for (int i = 0; i < kRows; ++i) {
+      UNROLL for (int v = 0; v < kVectors; ++v) sum[i][v] = Add(left[i][v], sum[i][v]);
+    }
+  };
+  int depth = 0;
+  bool first_chunk = true;
+  const int64_t x_step = kDepthwise ? c.columns : 1;
+  for (const RowRun *run = c.runs, *end = run + c.run_count; run != end; ++run) {
+    const float* x = c.x + run->x + i0 * x_step + (kDepthwise ? j0 : 0);
+    const float* dy = c.dy + run->dy + j0;
+    for (int64_t n = run->length; n > 0; --n, x += c.x_stride, dy += c.dy_stride) {
       Vec dyv[kVectors];
       UNROLL for (int v = 0; v < kVectors; ++v) {
         dyv[v] = LoadColumns<kPartial>(dy, v, kVectors, last_lanes);
       }
       UNROLL for (int i = 0; i < kRows; ++i) {
-        const Vec xv = Set(x[i]);
-        UNROLL for (int v = 0; v < kVectors; ++v) sum[i][v] = Fma(xv, dyv[v], sum[i][v]);
+        UNROLL for (int v = 0; v < kVectors; ++v) {
+          const Vec xv = LoadLeft<kDepthwise, kPartial>(x + i * x_step, v, kVectors, last_lanes);
+          sum[i][v] = Fma(xv, dyv[v], sum[i][v]);
+        }
       }
     }
+    const bool last = run + 1 == end;
+    if (!run->ends_chunk && run->merges < 0 && !last) continue;
+    if (!first_chunk) add_below(stack[depth]);
+    first_chunk = false;
+    if (run->merges >= 0) {
+      for (int m = 0; m < run->merges; ++m) add_below(stack[--depth]);
+      first_chunk = true;
+    }
+    if (last) break;
+    UNROLL for (int i = 0; i < kRows; ++i) {
+      UNROLL for (int v = 0; v < kVectors; ++v) {
+        stack[depth][i][v] = sum[i][v];
+        sum[i][v] = Zero();
+      }
+    }
+    if (run->merges >= 0) ++depth;
   }
   UNROLL for (int i = 0; i < kRows; ++i) {
-    float* w = c.w + (i0 + i) * c.columns + j0;
     UNROLL for (int v = 0; v < kVectors; ++v) {
-      Vec value = sum[i][v];
-      if (!c.first_chunk) {
-        value = Add(LoadColumns<kPartial>(w, v, kVectors, last_lanes), value);
-      }
-      if (c.last_chunk) value = Add(value, Zero());
-      StoreColumns<kPartial>(w, v, kVectors, last_lanes, value);
+      StoreColumns<kPartial>(w + i * c.w_stride, v, kVectors, last_lanes, Add(sum[i][v], Zero()));
     }
   }
 }
 
-// Calls tile<kRows, kVectors, kPartial>(...) for the run-time rows and vectors.
-#define LOCKSTEP_TILE_ROWS(TILE, VECTORS, PARTIAL, rows, ...)              \
-  switch (rows) {                                                          \
-    case 1: return TILE<1, VECTORS, PARTIAL>(__VA_ARGS__);                 \
-    case 2: return TILE<2, VECTORS, PARTIAL>(__VA_ARGS__);                 \
-    case 3: return TILE<3, VECTORS, PARTIAL>(__VA_ARGS__);                 \
-    case 4: return TILE<4, VECTORS, PARTIAL>(__VA_ARGS__);                 \
-    case 5: return TILE<5, VECTORS, PARTIAL>(__VA_ARGS__);                 \
-    case 6: return TILE<6, VECTORS, PARTIAL>(__VA_ARGS__);                 \
-    case 7: return TILE<7, VECTORS, PARTIAL>(__VA_ARGS__);                 \
-    default: return TILE<8, VECTORS, PARTIAL>(__VA_ARGS__);                \
+// Calls body(Constant<value>()), so that a run-time value within [1, kMost] picks a template.
+template <int kValue>
+struct Constant {
+  static constexpr int value = kValue;
+};
+template <int kMost, typename Body>
+static inline void WithConstant(int64_t value, Body body) {
+  if constexpr (kMost > 1) {
+    if (value < kMost) return WithConstant<kMost - 1>(value, body);
   }
-
-template <int kVectors, bool kPartial>
-static void DispatchRowTile(int rows, const RowContraction& c, const ColumnTile& tile,
-                            int64_t row) {
-  LOCKSTEP_TILE_ROWS(RowTile, kVectors, kPartial, rows, c, tile, row)
+  body(Constant<kMost>());
 }
 
-template <int kVectors, bool kPartial>
-static void DispatchColumnTile(int rows, const ColumnContraction& c, int64_t i0, int64_t j0,
-                               int last_lanes) {
-  LOCKSTEP_TILE_ROWS(ColumnRowTile, kVectors, kPartial, rows, c, i0, j0, last_lanes)
-}
-
-// Splits [begin, end) into tiles of nearly equal size, none above `most`, and calls body(start, size).
+// Cuts `columns` columns into full tiles and a last, narrower one: body(column, vectors, lanes of
+// the last vector), vectors as a Constant.
 template <typename Body>
-static inline void ForTiles(int64_t begin, int64_t end, int64_t most, Body body) {
-  const int64_t count = end - begin;
-  const int64_t tiles = (count + most - 1) / most;
+static inline void ForColumns(int64_t columns, Body body) {
+  for (int64_t j = 0; j < columns; j += kPanelColumns) {
+    const int64_t rest = columns - j < kPanelColumns ? columns - j : kPanelColumns;
+    WithConstant<kTileVectors>((rest + kLanes - 1) / kLanes, [&](auto vectors) {
+      body(j, vectors, static_cast<int>(rest - (vectors.value - 1) * kLanes));
+    });
+  }
+}
+
+// Cuts [begin, end) into nearly equal tiles, rather than full ones and a small rest: body(row,
+// rows), rows as a Constant of at most kMost.
+template <int kMost, typename Body>
+static inline void ForRows(int64_t begin, int64_t end, Body body) {
+  const int64_t tiles = (end - begin + kMost - 1) / kMost;
   for (int64_t t = 0; t < tiles; ++t) {
-    const int64_t start = begin + t * count / tiles;
-    body(start, begin + (t + 1) * count / tiles - start);
+    const int64_t row = begin + t * (end - begin) / tiles;
+    const int64_t next = begin + (t + 1) * (end - begin) / tiles;
+    WithConstant<kMost>(next - row, [&](auto rows) { body(row, rows); });
   }
 }
 
-// Splits columns into full tiles and one last, narrower one: body(first column, vectors, lanes of the
-// last vector).
-template <typename Body>
-static inline void ForColumnTiles(int64_t columns, Body body) {
-  constexpr int64_t kFull = kTileVectors * kLanes;
-  for (int64_t j = 0; j < columns; j += kFull) {
-    const int64_t rest = columns - j < kFull ? columns - j : kFull;
-    const int vectors = static_cast<int>((rest + kLanes - 1) / kLanes);
-    body(j, vectors, static_cast<int>(rest - (vectors - 1) * kLanes));
-  }
-}
-
-template <int kVectors>
-static void RowTiles(const RowContraction& c, const ColumnTile& tile, int64_t begin, int64_t end) {
-  ForTiles(begin, end, kTileRows[kVectors], [&](int64_t row, int64_t rows) {
-    if (tile.last_lanes == kLanes) {
-      DispatchRowTile<kVectors, false>(static_cast<int>(rows), c, tile, row);
-    } else {
-      DispatchRowTile<kVectors, true>(static_cast<int>(rows), c, tile, row);
-    }
-  });
-}
-
-template <int kVectors>
-static void ColumnTiles(const ColumnContraction& c, int64_t j, int last_lanes) {
-  ForTiles(0, c.rows, kTileRows[kVectors], [&](int64_t i, int64_t rows) {
-    if (last_lanes == kLanes) {
-      DispatchColumnTile<kVectors, false>(static_cast<int>(rows), c, i, j, last_lanes);
-    } else {
-      DispatchColumnTile<kVectors, true>(static_cast<int>(rows), c, i, j, last_lanes);
-    }
-  });
-}
-
+template <bool kDepthwise>
 static void ContractRows(const RowContraction& c, int64_t row_begin, int64_t row_end) {
-  ForColumnTiles(c.b.columns, [&](int64_t j, int vectors, int last_lanes) {
-    const ColumnTile tile = {c.b.data + j, c.b.columns, j, last_lanes};
-    switch (vectors) {
-      case 1: return RowTiles<1>(c, tile, row_begin, row_end);
-      case 2: return RowTiles<2>(c, tile, row_begin, row_end);
-#if LOCKSTEP_TILE_VECTORS >= 4
-      case 3: return RowTiles<3>(c, tile, row_begin, row_end);
-      case 4: return RowTiles<4>(c, tile, row_begin, row_end);
-#endif
-    }
+  ForColumns(c.b.columns, [&](int64_t j, auto vectors, int last_lanes) {
+    RowTileArea area = {RowCursor(c.a, row_begin), RowCursor(c.y, row_begin), PanelAt(c.b, j), j,
+                        last_lanes};
+    ForRows<kTileRows[vectors.value]>(row_begin, row_end, [&](int64_t, auto rows) {
+      if (last_lanes == kLanes) {
+        RowTile<kDepthwise, rows.value, vectors.value, false>(c, area);
+      } else {
+        RowTile<kDepthwise, rows.value, vectors.value, true>(c, area);
+      }
+    });
   });
 }
 
+template <bool kDepthwise>
 static void ContractColumns(const ColumnContraction& c) {
-  ForColumnTiles(c.columns, [&](int64_t j, int vectors, int last_lanes) {
-    switch (vectors) {
-      case 1: return ColumnTiles<1>(c, j, last_lanes);
-      case 2: return ColumnTiles<2>(c, j, last_lanes);
-#if LOCKSTEP_TILE_VECTORS >= 4
-      case 3: return ColumnTiles<3>(c, j, last_lanes);
-      case 4: return ColumnTiles<4>(c, j, last_lanes);
-#endif
-    }
+  ForColumns(c.columns, [&](int64_t j, auto vectors, int last_lanes) {
+    ForRows<kTileRows[vectors.value]>(0, c.rows, [&](int64_t i, auto rows) {
+      if (last_lanes == kLanes) {
+        ColumnTile<kDepthwise, rows.value, vectors.value, false>(c, i, j, last_lanes);
+      } else {
+        ColumnTile<kDepthwise, rows.value, vectors.value, true>(c, i, j, last_lanes);
+      }
+    });
   });
 }

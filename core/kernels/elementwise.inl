@@ -189,6 +189,12 @@ static void CrossEntropy(int64_t rows, int64_t classes, const float* logits, con
   }
 }
 
+static void AddVectors(int64_t n, const float* a, const float* b, float* y) {
+  ForVectors(n, [&](int64_t i, int lanes) {
+    StoreLanes(y + i, lanes, Add(LoadLanes(a + i, lanes), LoadLanes(b + i, lanes)));
+  });
+}
+
 static void ScaleUint8(const uint8_t* src, int64_t n, float scale, float offset, float* x) {
   const Vec s = Set(scale);
   const Vec o = Set(offset);

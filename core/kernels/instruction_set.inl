@@ -1,7 +1,8 @@
 // One instruction set's kernels: included by kernels_<set>.cc after it has defined
-// LOCKSTEP_INSTRUCTION_SET (the namespace), LOCKSTEP_TILE_VECTORS and LOCKSTEP_SIMD (the header of
-// vector operations). Everything here is static and in that namespace, and nothing uses the standard
-// library: an inline function shared with code for an older CPU would be merged by the linker.
+// LOCKSTEP_INSTRUCTION_SET (the namespace) and LOCKSTEP_SIMD (the header of
+// vector operations). Everything here is static and in that namespace, and nothing uses the
+// standard library: an inline function shared with code for an older CPU would be merged by the
+// linker.
 
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -14,8 +15,6 @@ namespace LOCKSTEP_INSTRUCTION_SET {
 namespace {
 
 #include LOCKSTEP_SIMD
-static_assert(kTileVectors == LOCKSTEP_TILE_VECTORS);
-
 #include "core/kernels/contraction.inl"
 #include "core/kernels/elementwise.inl"
 #include "core/kernels/statistics.inl"
@@ -25,14 +24,20 @@ static_assert(kTileVectors == LOCKSTEP_TILE_VECTORS);
 extern const KernelTable kTable;
 const KernelTable kTable = {
     .name = LOCKSTEP_INSTRUCTION_SET_NAME,
-    .contract_rows = ContractRows,
-    .contract_columns = ContractColumns,
+    .pack = Pack,
+    .contract_rows = ContractRows<false>,
+    .contract_columns = ContractColumns<false>,
+    .contract_rows_depthwise = ContractRows<true>,
+    .contract_columns_depthwise = ContractColumns<true>,
     .block_moments = BlockMoments,
     .block_sums = BlockSums,
     .normalize = Normalize,
     .normalize_backward = NormalizeBackward,
     .max_pool = MaxPool,
     .max_pool_backward = MaxPoolBackward,
+    .average_pool = AveragePool,
+    .average_pool_backward = AveragePoolBackward,
+    .add = AddVectors,
     .activate = Activate,
     .activate_backward = ActivateBackward,
     .cross_entropy = CrossEntropy,

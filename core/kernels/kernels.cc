@@ -42,6 +42,11 @@ const KernelTable* Kernels() {
   return available.count == 0 ? nullptr : available.sets[available.count - 1];
 }
 
+int64_t PackedFloats(int64_t depth, int64_t columns) {
+  constexpr int64_t kMostLanes = 16;
+  return depth * ((columns + kMostLanes - 1) / kMostLanes * kMostLanes);
+}
+
 const KernelTable* const* AllKernels() { return GetAvailable().sets; }
 
 }  // namespace lockstep::kernels

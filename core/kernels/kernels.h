@@ -14,14 +14,17 @@
 // it could be merged by the linker into code that an older CPU runs.
 namespace lockstep::kernels {
 
-// Where row r of a matrix starts: base + (r / width) * outer + (r % width) * inner, in floats. A
-// plain matrix has width 1 and outer = its row stride; the pixels of a strided image have width = a
-// line's pixels.
+// Where row r of a matrix starts, in floats from `base`. A plain matrix has width 1 and outer = its
+// row stride. The rows may be some pixels of one image: `width` a line, `inner` apart, lines
+// `outer` apart. Or of several: then an image has `height` such lines, and images are `image`
+// apart.
 struct RowMap {
   const float* base;
   int64_t width;
   int64_t outer;
   int64_t inner;
+  int64_t height = 0;  // 0: no end of lines
+  int64_t image = 0;
 };
 
 // A run of consecutive k of a contraction: the left operand's values at row + a, a + 1, ..., and
@@ -33,10 +36,12 @@ struct Segment {
   bool ends_chunk;
 };
 
-// The right operand [depth, columns], row-major.
+// The right operand [depth, columns]: rows `stride` floats apart, or as KernelTable::pack made it.
 struct RightOperand {
   const float* data;
   int64_t columns;
+  int64_t stride;
+  int64_t packed_depth = 0;  // 0: not packed
 };
 
 enum class Activation : uint8_t { kLinear, kRelu, kSigmoid, kTanh, kSoftmax };
@@ -53,25 +58,34 @@ struct RowContraction {
   bool relu;
 };
 
-// A run of rows over which a weight gradient sums: x advances by x_stride a row, dy by dy_stride.
+// A run of rows over which a weight gradient sums: offsets in floats of its first row, which later
+// rows follow at the contraction's strides.
 struct RowRun {
-  const float* x;
-  const float* dy;
+  int64_t x;
+  int64_t dy;
   int64_t length;
+  bool ends_chunk;
+  // -1: the shard goes on. Otherwise it ends here: its sum is pushed on a stack, then the two
+  // topmost values are merged (left + right) so many times, as TreeReducer says
+  // (core/parallel/shards.h). An empty shard is one run of length 0.
+  int merges;
 };
 
-// w[i, j] (+)= sum over the runs' rows r of x[r, i] * dy[r, j]: one chunk of a weight gradient.
-// Runs are taken in order.
+// w[i, j] = sum over the runs' rows r of x[r, i] * dy[r, j] (rule 1), runs in order. Shards are
+// combined inside a tile of w; one value is left at the end of the list, which also ends the last
+// chunk and shard, and +0 is added to it.
 struct ColumnContraction {
+  const float* x;
+  const float* dy;
   const RowRun* runs;
   int64_t run_count;
   int64_t x_stride;
   int64_t dy_stride;
   int64_t rows;     // of w
-  int64_t columns;  // of w; its row stride too
+  int64_t columns;  // of w
   float* w;
-  bool first_chunk;  // store instead of add
-  bool last_chunk;   // then add +0
+  int64_t w_stride;
+  bool continues;  // the first chunk goes on from the values in w
 };
 
 struct PoolGeometry {
@@ -101,13 +115,26 @@ inline constexpr int64_t kDenseChunk = 384;
 inline constexpr int64_t kConvChunk = 576;
 // A convolution's weight gradient takes whole samples until it has this many rows (rule 1).
 inline constexpr int64_t kConvGradientRows = 512;
+// Sums of shards that wait on the stack of the tree at once: enough for 256 shards.
+inline constexpr int kMaxTreeDepth = 9;
 
 struct KernelTable {
   const char* name;
 
+  // The matrix [depth, columns] at `src`, or with `transposed` the transpose of the [columns,
+  // depth] there, rows `stride` apart, in the order that contract_rows reads it fastest. `packed`
+  // has PackedFloats(depth, columns) and is left alone where src is in that order already.
+  RightOperand (*pack)(const float* src, int64_t stride, bool transposed, int64_t depth,
+                       int64_t columns, float* packed);
   // Rows [row_begin, row_end) of y.
   void (*contract_rows)(const RowContraction& c, int64_t row_begin, int64_t row_end);
+  // At most kMaxTreeDepth values at once on the stack of shards.
   void (*contract_columns)(const ColumnContraction& c);
+  // The same where every column j has a left operand of its own, as in a depthwise convolution:
+  // y[r, j] = sum over k of a[r, k * b.columns + j] * b[k, j]; a segment's `a` is in floats;
+  // w[i, j] = sum over r of x[r, i * columns + j] * dy[r, j].
+  void (*contract_rows_depthwise)(const RowContraction& c, int64_t row_begin, int64_t row_end);
+  void (*contract_columns_depthwise)(const ColumnContraction& c);
 
   // One block of at most kBlockRows rows, [rows, channels]: with x0 = its first row,
   // s1 = sum of x - x0 and s2 = sum of (x - x0)^2 a channel.
@@ -123,11 +150,18 @@ struct KernelTable {
                              const float* m, const float* k0, const float* k1, const float* k2,
                              float* dx);
 
-  // One image [height, width, channels].
-  void (*max_pool)(const PoolGeometry& g, const float* x, float* y);
-  // Writes all of dx: +0, to which each window adds its gradient at its largest value.
-  void (*max_pool_backward)(const PoolGeometry& g, const float* x, const float* dy, float* dx);
+  // One image [height, width, channels]. winners[i] is the number kh * pool_width + kw of the tap
+  // that y[i] comes from; null when nobody asks.
+  void (*max_pool)(const PoolGeometry& g, const float* x, float* y, int32_t* winners);
+  // Writes all of dx: +0, to which each window adds its gradient at its winner.
+  void (*max_pool_backward)(const PoolGeometry& g, const int32_t* winners, const float* dy,
+                            float* dx);
+  // y[c] = (x[0, c] + x[1, c] + ...) / positions (rule 3), and dx[i, c] = dy[c] / positions.
+  void (*average_pool)(int64_t positions, int64_t channels, const float* x, float* y);
+  void (*average_pool_backward)(int64_t positions, int64_t channels, const float* dy, float* dx);
 
+  // y = a + b; y may be a or b.
+  void (*add)(int64_t n, const float* a, const float* b, float* y);
   // In place over [rows, columns]; columns matter to softmax only.
   void (*activate)(Activation activation, int64_t rows, int64_t columns, float* y);
   // dy becomes the gradient before the activation, given its output y.
@@ -149,6 +183,8 @@ struct KernelTable {
 
 // The widest set this CPU runs; null when it has not even AVX2 and FMA.
 const KernelTable* Kernels();
+// Floats that packing may need, for any instruction set.
+int64_t PackedFloats(int64_t depth, int64_t columns);
 // Every set this CPU runs, narrowest first, then null.
 const KernelTable* const* AllKernels();
 

@@ -4,6 +4,5 @@
 
 #define LOCKSTEP_INSTRUCTION_SET avx512
 #define LOCKSTEP_INSTRUCTION_SET_NAME "avx512"
-#define LOCKSTEP_TILE_VECTORS 4
 #define LOCKSTEP_SIMD "core/kernels/simd_avx512.h"
 #include "core/kernels/instruction_set.inl"

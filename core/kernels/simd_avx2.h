@@ -1,6 +1,8 @@
 // The vector operations of the kernels for x86-64-v3. Included once, inside the kernels' namespace
 // of this instruction set, by kernels_avx2.cc; simd_avx512.h says what each one does.
 
+#include "core/kernels/simd_x86.h"
+
 constexpr int kLanes = 8;
 constexpr int kTileVectors = 2;
 constexpr int kTileRows[kTileVectors + 1] = {0, 8, 6};
@@ -10,6 +12,7 @@ using Mask = __m256;
 
 static inline Vec Zero() { return _mm256_setzero_ps(); }
 static inline Vec Set(float x) { return _mm256_set1_ps(x); }
+static inline Vec SetBits(int32_t x) { return _mm256_castsi256_ps(_mm256_set1_epi32(x)); }
 static inline Vec Load(const float* p) { return _mm256_loadu_ps(p); }
 static inline void Store(float* p, Vec x) { _mm256_storeu_ps(p, x); }
 static inline __m256i FirstLanes(int n) {
@@ -35,7 +38,9 @@ static inline Vec PowerOfTwo(Vec n) {
 
 static inline Mask Greater(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
 static inline Mask IsNan(Vec a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
-static inline Mask Equal(Vec a, Vec b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
+static inline Mask EqualBits(Vec a, Vec b) {
+  return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
 static inline Mask Or(Mask a, Mask b) { return _mm256_or_ps(a, b); }
 static inline Vec Select(Mask m, Vec if_set, Vec otherwise) {
   return _mm256_blendv_ps(otherwise, if_set, m);

@@ -2,6 +2,8 @@
 // of this instruction set, by kernels_avx512.cc; simd_avx2.h has the same for x86-64-v3, and a port
 // adds one more such file.
 
+#include "core/kernels/simd_x86.h"
+
 constexpr int kLanes = 16;
 // Tile of contract_rows and contract_columns: accumulators of kTileRows[vectors] rows and up to
 // kTileVectors vectors fit the registers beside the operands.
@@ -13,6 +15,8 @@ using Mask = __mmask16;
 
 static inline Vec Zero() { return _mm512_setzero_ps(); }
 static inline Vec Set(float x) { return _mm512_set1_ps(x); }
+// An integer in every lane, as Vec's bits; EqualBits compares such.
+static inline Vec SetBits(int32_t x) { return _mm512_castsi512_ps(_mm512_set1_epi32(x)); }
 static inline Vec Load(const float* p) { return _mm512_loadu_ps(p); }
 static inline void Store(float* p, Vec x) { _mm512_storeu_ps(p, x); }
 // The first n lanes, 0 < n <= kLanes; the others are zero, or left alone in memory.
@@ -44,7 +48,9 @@ static inline Vec PowerOfTwo(Vec n) {
 
 static inline Mask Greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 static inline Mask IsNan(Vec a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
-static inline Mask Equal(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+static inline Mask EqualBits(Vec a, Vec b) {
+  return _mm512_cmpeq_epi32_mask(_mm512_castps_si512(a), _mm512_castps_si512(b));
+}
 static inline Mask Or(Mask a, Mask b) { return static_cast<Mask>(a | b); }
 static inline Vec Select(Mask m, Vec if_set, Vec otherwise) {
   return _mm512_mask_blend_ps(m, otherwise, if_set);

@@ -1,5 +1,5 @@
-// Sums across samples (rule 2), BatchNorm's apply and backward (rule 6), pooling. Vectors run across
-// channels. A block's rows go to four accumulators by row mod 4, combined (0+1)+(2+3).
+// Sums across samples (rule 2), BatchNorm's apply and backward (rule 6), pooling. Vectors run
+// across channels. A block's rows go to four accumulators by row mod 4, combined (0+1)+(2+3).
 
 // sums[q] += body(row) over the block's rows, q = row mod 4, for kSums sums at once.
 template <int kSums, typename Body>
@@ -36,7 +36,7 @@ static void BlockMoments(const float* x, int64_t rows, int64_t channels, float* 
     Vec out[2];
     SumRows<2>(
         rows,
-        [&](int64_t r, Vec (&sum)[2]) {
+        [&](int64_t r, Vec(&sum)[2]) {
           const Vec d = Sub(LoadLanes(x + r * channels + c, lanes), x0);
           sum[0] = Add(sum[0], d);
           sum[1] = Fma(d, d, sum[1]);
@@ -54,7 +54,7 @@ static void BlockSums(const float* dy, const float* x, const float* m, int64_t r
       Vec out[1];
       SumRows<1>(
           rows,
-          [&](int64_t r, Vec (&sum)[1]) {
+          [&](int64_t r, Vec(&sum)[1]) {
             sum[0] = Add(sum[0], LoadLanes(dy + r * channels + c, lanes));
           },
           out);
@@ -65,7 +65,7 @@ static void BlockSums(const float* dy, const float* x, const float* m, int64_t r
     Vec out[2];
     SumRows<2>(
         rows,
-        [&](int64_t r, Vec (&sum)[2]) {
+        [&](int64_t r, Vec(&sum)[2]) {
           const Vec g = LoadLanes(dy + r * channels + c, lanes);
           const Vec d = Sub(LoadLanes(x + r * channels + c, lanes), mean);
           sum[0] = Add(sum[0], g);
@@ -104,25 +104,16 @@ static void NormalizeBackward(const float* dy, const float* x, int64_t rows, int
   });
 }
 
-// Largest value of the window at `x` and the number of its tap, in (kh, kw) order: a later tap wins
-// only if it is greater, or NaN.
-static inline Vec WindowMax(const PoolGeometry& g, const float* x, int lanes, Vec* tap) {
-  Vec best = LoadLanes(x, lanes);
-  Vec best_tap = Zero();
-  float number = 0.0f;
+// Calls body(tap, offset in x) for the taps of a window in (kh, kw) order.
+template <typename Body>
+static inline void ForTaps(const PoolGeometry& g, Body body) {
+  int32_t tap = 0;
   for (int64_t i = 0; i < g.pool_height; ++i) {
-    for (int64_t j = 0; j < g.pool_width; ++j, number += 1.0f) {
-      if (i == 0 && j == 0) continue;
-      const Vec v = LoadLanes(x + (i * g.width + j) * g.channels, lanes);
-      const Mask wins = Or(Greater(v, best), IsNan(v));
-      best = Select(wins, v, best);
-      best_tap = Select(wins, Set(number), best_tap);
-    }
+    for (int64_t j = 0; j < g.pool_width; ++j) body(tap++, (i * g.width + j) * g.channels);
   }
-  *tap = best_tap;
-  return best;
 }
 
+// Calls body(offset in x, offset in y, lanes) for every window and vector of channels.
 template <typename Body>
 static inline void ForWindows(const PoolGeometry& g, Body body) {
   for (int64_t i = 0; i < g.out_height; ++i) {
@@ -134,32 +125,56 @@ static inline void ForWindows(const PoolGeometry& g, Body body) {
   }
 }
 
-static void MaxPool(const PoolGeometry& g, const float* x, float* y) {
+// A later tap wins only if it is greater, or NaN (rule 7).
+static void MaxPool(const PoolGeometry& g, const float* x, float* y, int32_t* winners) {
   ForWindows(g, [&](int64_t in, int64_t out, int lanes) {
-    Vec tap;
-    StoreLanes(y + out, lanes, WindowMax(g, x + in, lanes, &tap));
+    Vec best = LoadLanes(x + in, lanes);
+    Vec winner = SetBits(0);
+    ForTaps(g, [&](int32_t tap, int64_t offset) {
+      if (tap == 0) return;
+      const Vec v = LoadLanes(x + in + offset, lanes);
+      const Mask wins = Or(Greater(v, best), IsNan(v));
+      best = Select(wins, v, best);
+      winner = Select(wins, SetBits(tap), winner);
+    });
+    StoreLanes(y + out, lanes, best);
+    if (winners != nullptr) StoreLanes(reinterpret_cast<float*>(winners + out), lanes, winner);
   });
 }
 
-static void MaxPoolBackward(const PoolGeometry& g, const float* x, const float* dy, float* dx) {
+static void MaxPoolBackward(const PoolGeometry& g, const int32_t* winners, const float* dy,
+                            float* dx) {
   const bool overlap = g.stride_height < g.pool_height || g.stride_width < g.pool_width;
-  const bool cover = g.out_height * g.pool_height == g.height &&
-                     g.out_width * g.pool_width == g.width;
+  const bool cover =
+      g.out_height * g.pool_height == g.height && g.out_width * g.pool_width == g.width;
   if (overlap || !cover) {
     ForVectors(g.height * g.width * g.channels,
                [&](int64_t i, int lanes) { StoreLanes(dx + i, lanes, Zero()); });
   }
   ForWindows(g, [&](int64_t in, int64_t out, int lanes) {
-    Vec tap;
-    WindowMax(g, x + in, lanes, &tap);
+    const Vec winner = LoadLanes(reinterpret_cast<const float*>(winners + out), lanes);
     const Vec gradient = LoadLanes(dy + out, lanes);
-    float number = 0.0f;
-    for (int64_t i = 0; i < g.pool_height; ++i) {
-      for (int64_t j = 0; j < g.pool_width; ++j, number += 1.0f) {
-        float* p = dx + in + (i * g.width + j) * g.channels;
-        const Vec part = Select(Equal(tap, Set(number)), gradient, Zero());
-        StoreLanes(p, lanes, Add(overlap ? LoadLanes(p, lanes) : Zero(), part));
-      }
-    }
+    ForTaps(g, [&](int32_t tap, int64_t offset) {
+      float* p = dx + in + offset;
+      const Vec part = Select(EqualBits(winner, SetBits(tap)), gradient, Zero());
+      StoreLanes(p, lanes, Add(overlap ? LoadLanes(p, lanes) : Zero(), part));
+    });
+  });
+}
+
+static void AveragePool(int64_t positions, int64_t channels, const float* x, float* y) {
+  const Vec count = Set(static_cast<float>(positions));
+  ForVectors(channels, [&](int64_t c, int lanes) {
+    Vec sum = LoadLanes(x + c, lanes);
+    for (int64_t i = 1; i < positions; ++i) sum = Add(sum, LoadLanes(x + i * channels + c, lanes));
+    StoreLanes(y + c, lanes, Div(sum, count));
+  });
+}
+
+static void AveragePoolBackward(int64_t positions, int64_t channels, const float* dy, float* dx) {
+  const Vec count = Set(static_cast<float>(positions));
+  ForVectors(channels, [&](int64_t c, int lanes) {
+    const Vec gradient = Div(LoadLanes(dy + c, lanes), count);
+    for (int64_t i = 0; i < positions; ++i) StoreLanes(dx + i * channels + c, lanes, gradient);
   });
 }

@@ -122,10 +122,13 @@ TEST(Specification, Dense) {
 struct ConvCase {
   int64_t h, w, in, filters, kh, kw, sh, sw, samples;
   bool same;
+  int64_t dh = 1, dw = 1, groups = 1;
 };
 
 // Output size and padding before, as Keras defines them.
-std::pair<int64_t, int64_t> OutAndPad(int64_t in, int64_t kernel, int64_t stride, bool same) {
+std::pair<int64_t, int64_t> OutAndPad(int64_t in, int64_t taps, int64_t dilation, int64_t stride,
+                                      bool same) {
+  const int64_t kernel = (taps - 1) * dilation + 1;
   if (!same) return {(in - kernel) / stride + 1, 0};
   const int64_t out = (in + stride - 1) / stride;
   return {out, std::max<int64_t>(0, (out - 1) * stride + kernel - in) / 2};
@@ -134,24 +137,37 @@ std::pair<int64_t, int64_t> OutAndPad(int64_t in, int64_t kernel, int64_t stride
 TEST(Specification, Conv2D) {
   std::mt19937 random(2);
   const ConvCase cases[] = {
-      {5, 5, 1, 1, 3, 3, 1, 1, 3, false},     {28, 28, 1, 32, 3, 3, 1, 1, 2, false},
-      {13, 13, 32, 64, 3, 3, 1, 1, 7, false}, {8, 8, 65, 7, 3, 3, 1, 1, 3, true},
-      {9, 7, 3, 16, 5, 3, 2, 2, 4, true},     {8, 8, 16, 33, 3, 3, 2, 2, 5, true},
-      {6, 6, 5, 9, 1, 1, 1, 1, 40, false},    {7, 9, 4, 5, 2, 4, 3, 1, 6, false},
-      {4, 4, 2, 3, 1, 1, 3, 3, 5, true},      {3, 3, 70, 2, 3, 3, 1, 1, 600, false},
+      {5, 5, 1, 1, 3, 3, 1, 1, 3, false},
+      {28, 28, 1, 32, 3, 3, 1, 1, 2, false},
+      {13, 13, 32, 64, 3, 3, 1, 1, 7, false},
+      {8, 8, 65, 7, 3, 3, 1, 1, 3, true},
+      {9, 7, 3, 16, 5, 3, 2, 2, 4, true},
+      {8, 8, 16, 33, 3, 3, 2, 2, 5, true},
+      {6, 6, 5, 9, 1, 1, 1, 1, 40, false},
+      {7, 9, 4, 5, 2, 4, 3, 1, 6, false},
+      {4, 4, 2, 3, 1, 1, 3, 3, 5, true},
+      {3, 3, 70, 2, 3, 3, 1, 1, 600, false},
+      {9, 8, 6, 5, 3, 2, 1, 2, 3, true, 2, 3},
+      {8, 9, 12, 20, 3, 3, 2, 1, 5, true, 1, 1, 4},
+      {7, 7, 6, 9, 3, 3, 1, 1, 4, false, 2, 1, 3},
+      {9, 9, 37, 37, 3, 3, 1, 1, 5, true, 1, 1, 37},
+      {9, 9, 16, 16, 5, 3, 2, 2, 5, true, 2, 2, 16},
+      {6, 6, 5, 10, 3, 3, 1, 1, 5, true, 1, 1, 5},
   };
   for (const ConvCase& c : cases) {
     const LayerRun run(
         absl::StrCat(R"({"conv2d": {"filters": )", c.filters, R"(, "kernel_size": [)", c.kh, ",",
                      c.kw, R"(], "strides": [)", c.sh, ",", c.sw, R"(], "padding": ")",
-                     c.same ? "same" : "valid", R"("}})"),
+                     c.same ? "same" : "valid", R"(", "dilation_rate": [)", c.dh, ",", c.dw,
+                     R"(], "groups": )", c.groups, "}}"),
         {c.h, c.w, c.in});
     // Not structured bindings: clang 14 cannot capture those in lambdas.
-    const std::pair<int64_t, int64_t> height = OutAndPad(c.h, c.kh, c.sh, c.same);
-    const std::pair<int64_t, int64_t> width = OutAndPad(c.w, c.kw, c.sw, c.same);
+    const std::pair<int64_t, int64_t> height = OutAndPad(c.h, c.kh, c.dh, c.sh, c.same);
+    const std::pair<int64_t, int64_t> width = OutAndPad(c.w, c.kw, c.dw, c.sw, c.same);
     const int64_t oh = height.first, pad_h = height.second;
     const int64_t ow = width.first, pad_w = width.second;
     const int64_t positions = oh * ow;
+    const int64_t group_in = c.in / c.groups, group_filters = c.filters / c.groups;
     ASSERT_EQ(run.layer->output_shape(), (Shape{oh, ow, c.filters}));
     const Floats x = RandomFloats(random, c.samples * c.h * c.w * c.in);
     const Floats dy = RandomFloats(random, c.samples * positions * c.filters);
@@ -163,7 +179,7 @@ TEST(Specification, Conv2D) {
                                                     : x[((n * c.h + i) * c.w + j) * c.in + k];
     };
     const auto w_at = [&](int64_t i, int64_t j, int64_t k, int64_t f) {
-      return p[0][((i * c.kw + j) * c.in + k) * c.filters + f];
+      return p[0][((i * c.kw + j) * group_in + k) * c.filters + f];
     };
     const auto dy_at = [&](int64_t n, int64_t i, int64_t j, int64_t f) {
       return i < 0 || j < 0 || i >= oh || j >= ow ? 0.0f
@@ -177,8 +193,9 @@ TEST(Specification, Conv2D) {
             Chain chain(specification::kConvChunk);
             for (int64_t a = 0; a < c.kh; ++a) {
               for (int64_t b = 0; b < c.kw; ++b) {
-                for (int64_t k = 0; k < c.in; ++k) {
-                  chain.Add(x_at(n, i * c.sh + a - pad_h, j * c.sw + b - pad_w, k),
+                for (int64_t k = 0; k < group_in; ++k) {
+                  chain.Add(x_at(n, i * c.sh + a * c.dh - pad_h, j * c.sw + b * c.dw - pad_w,
+                                 f / group_filters * group_in + k),
                             w_at(a, b, k, f));
                 }
               }
@@ -191,12 +208,13 @@ TEST(Specification, Conv2D) {
         for (int64_t j = 0; j < c.w; ++j) {
           for (int64_t k = 0; k < c.in; ++k) {
             Chain chain(specification::kConvChunk);
-            for (int64_t a = (i + pad_h) % c.sh; a < c.kh; a += c.sh) {
-              for (int64_t b = (j + pad_w) % c.sw; b < c.kw; b += c.sw) {
-                for (int64_t f = 0; f < c.filters; ++f) {
-                  // Exact: a and b are congruent to the pixel.
-                  chain.Add(dy_at(n, (i + pad_h - a) / c.sh, (j + pad_w - b) / c.sw, f),
-                            w_at(a, b, k, f));
+            for (int64_t a = 0; a < c.kh; ++a) {
+              for (int64_t b = 0; b < c.kw; ++b) {
+                const int64_t row = i + pad_h - a * c.dh, column = j + pad_w - b * c.dw;
+                if (row % c.sh != 0 || column % c.sw != 0) continue;
+                for (int64_t f = k / group_in * group_filters;
+                     f < (k / group_in + 1) * group_filters; ++f) {
+                  chain.Add(dy_at(n, row / c.sh, column / c.sw, f), w_at(a, b, k % group_in, f));
                 }
               }
             }
@@ -205,16 +223,18 @@ TEST(Specification, Conv2D) {
         }
       }
     }
-    const int64_t chunk = (specification::kGradientRows + positions - 1) / positions;
+    int64_t chunk = 1;
+    while (chunk * positions < specification::kGradientRows) chunk *= 2;
     for (int64_t a = 0; a < c.kh; ++a) {
       for (int64_t b = 0; b < c.kw; ++b) {
-        for (int64_t k = 0; k < c.in; ++k) {
+        for (int64_t k = 0; k < group_in; ++k) {
           for (int64_t f = 0; f < c.filters; ++f) {
             dw.push_back(
                 specification::WeightGradientElement(shards, chunk, [&](int64_t n, Chain& chain) {
                   for (int64_t i = 0; i < oh; ++i) {
                     for (int64_t j = 0; j < ow; ++j) {
-                      chain.Add(x_at(n, i * c.sh + a - pad_h, j * c.sw + b - pad_w, k),
+                      chain.Add(x_at(n, i * c.sh + a * c.dh - pad_h, j * c.sw + b * c.dw - pad_w,
+                                     f / group_filters * group_in + k),
                                 dy_at(n, i, j, f));
                     }
                   }
@@ -228,7 +248,8 @@ TEST(Specification, Conv2D) {
           shards, positions, [&](int64_t r, float s) { return s + dy[r * c.filters + f]; })));
     }
     SCOPED_TRACE(absl::StrCat(c.h, "x", c.w, "x", c.in, " -> ", c.filters, ", kernel ", c.kh, "x",
-                              c.kw, ", stride ", c.sh, "x", c.sw, c.same ? ", same" : ", valid"));
+                              c.kw, ", stride ", c.sh, "x", c.sw, c.same ? ", same" : ", valid",
+                              ", dilation ", c.dh, "x", c.dw, ", ", c.groups, " groups"));
     ForEachMachine([&](const kernels::KernelTable* kernels, int threads) {
       const LayerRun::Result r = run.Run(kernels, threads, shards, x, dy, p, {});
       EXPECT_TRUE(SameBits(y, r.y)) << "y";
