@@ -76,7 +76,6 @@ InferencePlan::InferencePlan(const Network& network) {
     for (const Call& call : phase.calls) {
       rows &= network.of_rows(call.node);
       sample_bytes += 2 * network.shape(call.output).size() * kFloat;
-      scratch = std::max(scratch, network.nodes()[call.node].layer->infer_scratch_bytes());
       values_[call.output] = {Value::Kind::kTile, {.bytes = 0, .first = p, .last = p}};
       for (int v : call.inputs) {
         if (v == 0 || phase_of[v] == p) continue;
@@ -87,6 +86,10 @@ InferencePlan::InferencePlan(const Network& network) {
     phase.tile_samples =
         rows ? kPartSamples
              : std::clamp<int64_t>(Network::kTileBytes / sample_bytes, 1, kPartSamples);
+    for (const Call& call : phase.calls) {
+      const Layer& layer = *network.nodes()[call.node].layer;
+      scratch = std::max(scratch, layer.infer_scratch_bytes(phase.tile_samples));
+    }
   }
   values_[output_].kind = Value::Kind::kOutside;
 

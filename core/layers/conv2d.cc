@@ -5,8 +5,8 @@
 #include "core/layers/build.h"
 #include "core/layers/chunk_sums.h"
 #include "core/layers/convolution_geometry.h"
+#include "core/layers/packed.h"
 #include "core/layers/row_sums.h"
-#include "core/layers/segments.h"
 
 namespace lockstep {
 namespace {
@@ -21,6 +21,14 @@ constexpr int64_t kFloat = sizeof(float);
 constexpr int64_t kMaxExtent = 256;
 
 int64_t RoundUp(int64_t bytes) { return CeilDiv(bytes, 64) * 64; }
+
+// The first cache line after what lies from `memory` to `end`.
+std::byte* AlignedEnd(std::byte* memory, const std::byte* end) {
+  return memory + RoundUp(end - memory);
+}
+const std::byte* AlignedEnd(const std::byte* memory, const std::byte* end) {
+  return memory + RoundUp(end - memory);
+}
 
 // y = activation(x (*) kernel + bias): x [N, H, W, in], kernel [kh, kw, in / groups, filters],
 // y [N, OH, OW, filters]. No patches are materialised: a kernel row's kw * in values lie together
@@ -72,68 +80,48 @@ class Conv2D final : public Layer {
 
   int64_t chunk_samples() const override { return chunk_samples_; }
 
-  // Forward: its segments. Backward: the kernel [kh, kw, filters, in] of each group's slices (as it
-  // is when depthwise), then the segments of each class of input pixels.
+  // The segments of each contraction, then every group's kernel. For Backward the kernel is brought
+  // to [kh, kw, filters, in] first; a depthwise one is read as it is.
   int64_t packed_bytes(Pass pass) const override {
-    if (pass != Pass::kBackward) {
-      return SegmentWriter::Bytes(taps(), taps() * group_in(), kernels::kConvChunk);
-    }
-    return kernel_size() * kFloat + h_.stride * w_.stride * SegmentWriter::Bytes(0, 0, 1) +
-           SegmentWriter::Bytes(taps(), taps() * group_filters(), kernels::kConvChunk);
+    const bool backward = pass == Pass::kBackward;
+    const int64_t tap_rows = backward ? group_filters() : group_in();
+    const int64_t lists = backward ? h_.stride * w_.stride : 1;
+    const int64_t segments = SegmentWriter::Bytes(taps(), taps() * tap_rows, kernels::kConvChunk) +
+                             (lists - 1) * SegmentWriter::Bytes(0, 0, 1);
+    if (depthwise_) return segments;
+    const int64_t operand =
+        PackedOperandBytes(taps() * tap_rows, backward ? group_in() : group_filters());
+    return RoundUp(segments) + groups_ * ((backward ? TransposedBytes() : 0) + operand);
   }
   int64_t backward_sums_bytes(const Capacity& capacity) const override {
     return ChunkSumsBytes(capacity, chunk_samples_, kernel_size()) +
            (spec_.use_bias() ? RowSumsBytes(capacity, positions(), filters_) : 0);
   }
   int64_t scratch_bytes(int64_t tile_samples) const override {
-    const int64_t weight_gradient = RunsBytes(tile_samples) + tile_samples * padded_bytes();
-    const int64_t input_gradient =
-        gradient_padded() ? h_.gradient_padded() * w_.gradient_padded() * filters_ * kFloat : 0;
-    return std::max(weight_gradient, input_gradient);
+    return std::max(RunsBytes(tile_samples) + tile_samples * padded_bytes(),
+                    tile_samples * gradient_padded_bytes());
   }
-  int64_t infer_scratch_bytes() const override { return padded_bytes(); }
+  int64_t infer_scratch_bytes(int64_t tile_samples) const override {
+    return tile_samples * padded_bytes();
+  }
 
   void Pack(const PackContext& c) const override {
-    if (c.pass != Pass::kBackward) {
-      SegmentWriter writer(kernels::kConvChunk, c.packed);
-      ForSlices([&](const Slice& s) { writer.Add(s.x, s.k, s.length); });
-      writer.Finish();
-      return;
+    if (c.pass == Pass::kBackward) return PackBackward(c);
+    SegmentWriter writer(kernels::kConvChunk, c.packed);
+    ForSlices([&](const Slice& s) { writer.Add(s.x, s.k, s.length); });
+    std::byte* memory = AlignedEnd(c.packed, writer.Finish());
+    for (int64_t g = 0; g < groups_ && !depthwise_; ++g) {
+      memory = PackOperand(*c.kernels, c.parameters[0] + g * group_filters(), filters_,
+                           /*transposed=*/false, taps() * group_in(), group_filters(), memory);
     }
-    float* kernel = reinterpret_cast<float*>(c.packed);
-    if (depthwise_) {
-      std::copy_n(c.parameters[0], kernel_size(), kernel);
-    } else {
-      // Group after group: [kh, kw, in / groups, filters] -> [kh, kw, filters / groups, in /
-      // groups].
-      for (int64_t g = 0; g < groups_; ++g) {
-        for (int64_t tap = 0; tap < taps(); ++tap, kernel += group_filters() * group_in()) {
-          Eigen::Map<Matrix>(kernel, group_filters(), group_in()) =
-              Eigen::Map<const Matrix>(c.parameters[0] + tap * group_in() * filters_, group_in(),
-                                       filters_)
-                  .middleCols(g * group_filters(), group_filters())
-                  .transpose();
-        }
-      }
-    }
-    std::byte* segments = c.packed + kernel_size() * kFloat;
-    ForPixelClasses([&](const PixelClass& rows, const PixelClass& columns) {
-      segments = WriteGradientSegments(rows, columns, segments);
-    });
   }
 
   void Forward(const ForwardContext& c) const override {
-    for (int64_t n = 0; n < c.tile.samples; ++n) {
-      ForwardImage(*c.step.kernels, c.packed, c.parameters, c.x() + n * in_size(),
-                   reinterpret_cast<float*>(c.scratch), c.y + n * out_size());
-    }
+    ForwardImages(*c.step.kernels, c.tile.samples, c.x(), c.parameters, c.packed, c.scratch, c.y);
   }
 
   void Infer(const InferContext& c) const override {
-    for (int64_t n = 0; n < c.samples; ++n) {
-      ForwardImage(*c.kernels, c.packed, c.parameters, c.x() + n * in_size(),
-                   reinterpret_cast<float*>(c.scratch), c.y + n * out_size());
-    }
+    ForwardImages(*c.kernels, c.samples, c.x(), c.parameters, c.packed, c.scratch, c.y);
   }
 
   void Backward(const BackwardContext& c) const override {
@@ -145,8 +133,7 @@ class Conv2D final : public Layer {
       GatherSums(kernels, c.tile, c.dy, nullptr, nullptr, positions(), filters_, BiasSums(c));
     }
     WeightGradient(c);
-    if (c.dx() == nullptr) return;
-    for (int64_t n = 0; n < c.tile.samples; ++n) InputGradient(c, n);
+    if (c.dx() != nullptr) InputGradient(c);
   }
 
   void FinishBackward(const BackwardContext& c) const override {
@@ -207,68 +194,88 @@ class Conv2D final : public Layer {
     }
   }
 
-  // Every group's share of a contraction of the kernel's rows; `contraction` is the first one's.
-  // `a`, `b` and `y` are floats from group to group in the operands.
-  void ContractGroups(const kernels::KernelTable& kernels, kernels::RowContraction c, int64_t rows,
-                      int64_t a, int64_t b, int64_t y) const {
-    if (depthwise_) {
-      kernels.contract_rows_depthwise(c, 0, rows);
-      return;
+  void PackBackward(const PackContext& c) const {
+    std::byte* memory = c.packed;
+    ForPixelClasses([&](const PixelClass& rows, const PixelClass& columns) {
+      memory = WriteGradientSegments(rows, columns, memory);
+    });
+    memory = AlignedEnd(c.packed, memory);
+    for (int64_t g = 0; g < groups_ && !depthwise_; ++g) {
+      float* transposed = reinterpret_cast<float*>(memory);
+      for (int64_t tap = 0; tap < taps(); ++tap) {
+        Eigen::Map<Matrix>(transposed + tap * group_filters() * group_in(), group_filters(),
+                           group_in()) =
+            Eigen::Map<const Matrix>(c.parameters[0] + tap * group_in() * filters_, group_in(),
+                                     filters_)
+                .middleCols(g * group_filters(), group_filters())
+                .transpose();
+      }
+      memory = PackOperand(*c.kernels, transposed, group_in(), /*transposed=*/false,
+                           taps() * group_filters(), group_in(), memory + TransposedBytes());
     }
+  }
+
+  // A contraction with every group's kernel, which lies at `packed`. `c` is the first group's but
+  // for the kernel; `a` and `y` are floats from group to group in the other operands.
+  void ContractGroups(const kernels::KernelTable& kernels, kernels::RowContraction c, int64_t rows,
+                      const std::byte* packed, bool backward, int64_t a, int64_t y) const {
+    const int64_t depth = taps() * (backward ? group_filters() : group_in());
     for (int64_t g = 0; g < groups_; ++g) {
+      if (backward) packed += TransposedBytes();
+      c.b = TakeOperand(packed, depth, backward ? group_in() : group_filters());
       kernels.contract_rows(c, 0, rows);
       c.a.base += a;
-      c.b.data += b;
       c.y.base += y;
       if (c.bias != nullptr) c.bias += y;
     }
   }
 
-  void ForwardImage(const kernels::KernelTable& kernels, const std::byte* packed,
-                    std::span<const float* const> parameters, const float* x, float* padded,
-                    float* y) const {
-    x = Padded(x, padded);
-    const std::span<const kernels::Segment> segments = TakeSegments(packed);
-    ContractGroups(kernels,
-                   {.a = {x, w_.out, h_.stride * w_.padded() * in_, w_.stride * in_},
-                    .b = {parameters[0], depthwise_ ? filters_ : group_filters(), filters_},
-                    .segments = segments.data(),
-                    .segment_count = std::ssize(segments),
-                    .y = {y, 1, filters_, 0},
-                    .bias = parameters.size() > 1 ? parameters[1] : nullptr,
-                    .relu = activation_ == kernels::Activation::kRelu},
-                   positions(), group_in(), group_filters(), group_filters());
+  void ForwardImages(const kernels::KernelTable& kernels, int64_t samples, const float* x,
+                     std::span<const float* const> parameters, const std::byte* packed,
+                     std::byte* scratch, float* y) const {
+    x = Padded(samples, x, reinterpret_cast<float*>(scratch));
+    const std::byte* end = packed;
+    const std::span<const kernels::Segment> segments = TakeSegments(end);
+    const int64_t rows = samples * positions();
+    const kernels::RowContraction contraction = {
+        .a = {x, w_.out, h_.stride * w_.padded() * in_, w_.stride * in_, h_.out, padded_size()},
+        .b = {parameters[0], filters_, filters_},
+        .segments = segments.data(),
+        .segment_count = std::ssize(segments),
+        .y = {y, 1, filters_, 0},
+        .bias = parameters.size() > 1 ? parameters[1] : nullptr,
+        .relu = activation_ == kernels::Activation::kRelu};
+    if (depthwise_) {
+      kernels.contract_rows_depthwise(contraction, 0, rows);
+    } else {
+      ContractGroups(kernels, contraction, rows, AlignedEnd(packed, end), /*backward=*/false,
+                     group_in(), group_filters());
+    }
     if (activation_ != kernels::Activation::kRelu && activation_ != kernels::Activation::kLinear) {
-      kernels.activate(activation_, positions(), filters_, y);
+      kernels.activate(activation_, rows, filters_, y);
     }
   }
 
-  // The image with its padding: itself, or copied to `padded`.
-  const float* Padded(const float* x, float* padded) const {
+  // The images with their padding: themselves, or copied to `padded`.
+  const float* Padded(int64_t samples, const float* x, float* padded) const {
     if (!padded_) return x;
-    PadImage(x, h_.in, w_.in * in_, padded, h_.padded(), w_.padded() * in_, h_.pad_before,
-             w_.pad_before * in_);
+    for (int64_t n = 0; n < samples; ++n) {
+      PadImage(x + n * in_size(), h_.in, w_.in * in_, padded + n * padded_size(), h_.padded(),
+               w_.padded() * in_, h_.pad_before, w_.pad_before * in_);
+    }
     return padded;
   }
 
   // Adds the tile's samples to the sums of their chunks.
   void WeightGradient(const BackwardContext& c) const {
-    const float* x = c.x;
-    int64_t x_size = in_size();
-    if (padded_) {
-      float* padded = reinterpret_cast<float*>(c.scratch + RunsBytes(c.tile.samples));
-      x_size = padded_bytes() / kFloat;
-      for (int64_t n = 0; n < c.tile.samples; ++n) {
-        Padded(c.x + n * in_size(), padded + n * x_size);
-      }
-      x = padded;
-    }
+    const float* x = Padded(c.tile.samples, c.x,
+                            reinterpret_cast<float*>(c.scratch + RunsBytes(c.tile.samples)));
     const ChunkSums chunks(*c.step.batch, c.tile.shard, chunk_samples_, kernel_size(), c.sums);
     for (int64_t n = 0; n < c.tile.samples;) {
       const ChunkSums::Part part = chunks.Find(c.tile.begin + n);
       const int64_t end = std::min(c.tile.samples, part.end - c.tile.begin);
       RowRun* runs = reinterpret_cast<RowRun*>(c.scratch);
-      const int64_t run_count = WriteRuns(n, end, x_size, runs);
+      const int64_t run_count = WriteRuns(n, end, runs);
       kernels::ColumnContraction contraction = {.x = nullptr,
                                                 .dy = c.dy,
                                                 .runs = runs,
@@ -300,11 +307,11 @@ class Conv2D final : public Layer {
   }
 
   // The output rows of the tile's samples [begin, end), line by line: one chunk of one shard.
-  int64_t WriteRuns(int64_t begin, int64_t end, int64_t x_size, RowRun* runs) const {
+  int64_t WriteRuns(int64_t begin, int64_t end, RowRun* runs) const {
     int64_t count = 0;
     for (int64_t n = begin; n < end; ++n) {
       for (int64_t line = 0; line < h_.out; ++line) {
-        runs[count++] = {n * x_size + line * h_.stride * w_.padded() * in_,
+        runs[count++] = {n * padded_size() + line * h_.stride * w_.padded() * in_,
                          (n * h_.out + line) * w_.out * filters_, w_.out, /*ends_chunk=*/false,
                          /*merges=*/-1};
       }
@@ -314,31 +321,41 @@ class Conv2D final : public Layer {
     return count;
   }
 
-  void InputGradient(const BackwardContext& c, int64_t n) const {
-    const float* dy = c.dy + n * out_size();
+  void InputGradient(const BackwardContext& c) const {
+    const float* dy = c.dy;
+    int64_t dy_size = out_size();
     if (gradient_padded()) {
       float* padded = reinterpret_cast<float*>(c.scratch);
-      PadImage(dy, h_.out, w_.out * filters_, padded, h_.gradient_padded(),
-               w_.gradient_padded() * filters_, h_.gradient_before(),
-               w_.gradient_before() * filters_);
+      dy_size = gradient_padded_bytes() / kFloat;
+      for (int64_t n = 0; n < c.tile.samples; ++n) {
+        PadImage(c.dy + n * out_size(), h_.out, w_.out * filters_, padded + n * dy_size,
+                 h_.gradient_padded(), w_.gradient_padded() * filters_, h_.gradient_before(),
+                 w_.gradient_before() * filters_);
+      }
       dy = padded;
     }
-    float* dx = c.dx() + n * in_size();
-    const int64_t columns_of_dx = depthwise_ ? in_ : group_in();
-    const std::byte* packed = c.packed + kernel_size() * kFloat;
+    const std::byte* segment_list = c.packed;
+    const std::byte* operands = c.packed;
+    ForPixelClasses([&](const PixelClass&, const PixelClass&) { TakeSegments(operands); });
+    operands = AlignedEnd(c.packed, operands);
     ForPixelClasses([&](const PixelClass& rows, const PixelClass& columns) {
-      const std::span<const kernels::Segment> segments = TakeSegments(packed);
-      ContractGroups(*c.step.kernels,
-                     {.a = {dy, columns.count, w_.gradient_padded() * filters_, filters_},
-                      .b = {reinterpret_cast<const float*>(c.packed), columns_of_dx, columns_of_dx},
-                      .segments = segments.data(),
-                      .segment_count = std::ssize(segments),
-                      .y = {dx + (rows.first * w_.in + columns.first) * in_, columns.count,
-                            h_.stride * w_.in * in_, w_.stride * in_},
-                      .bias = nullptr,
-                      .relu = false},
-                     rows.count * columns.count, group_filters(),
-                     taps() * group_filters() * group_in(), group_in());
+      const std::span<const kernels::Segment> segments = TakeSegments(segment_list);
+      const kernels::RowContraction contraction = {
+          .a = {dy, columns.count, w_.gradient_padded() * filters_, filters_, rows.count, dy_size},
+          .b = {c.parameters[0], in_, in_},
+          .segments = segments.data(),
+          .segment_count = std::ssize(segments),
+          .y = {c.dx() + (rows.first * w_.in + columns.first) * in_, columns.count,
+                h_.stride * w_.in * in_, w_.stride * in_, rows.count, in_size()},
+          .bias = nullptr,
+          .relu = false};
+      const int64_t count = c.tile.samples * rows.count * columns.count;
+      if (depthwise_) {
+        c.step.kernels->contract_rows_depthwise(contraction, 0, count);
+      } else {
+        ContractGroups(*c.step.kernels, contraction, count, operands, /*backward=*/true,
+                       group_filters(), group_in());
+      }
     });
   }
 
@@ -354,11 +371,21 @@ class Conv2D final : public Layer {
   int64_t group_in() const { return in_ / groups_; }
   int64_t group_filters() const { return filters_ / groups_; }
   int64_t kernel_size() const { return taps() * group_in() * filters_; }
-  int64_t padded_bytes() const {
-    return padded_ ? RoundUp(h_.padded() * w_.padded() * in_ * kFloat) : 0;
+  int64_t TransposedBytes() const {
+    return RoundUp(taps() * group_filters() * group_in() * kFloat);
   }
+  // Images start on cache lines when they are copied to be padded.
+  int64_t padded_size() const {
+    return padded_ ? RoundUp(h_.padded() * w_.padded() * in_ * kFloat) / kFloat : in_size();
+  }
+  int64_t padded_bytes() const { return padded_ ? padded_size() * kFloat : 0; }
   bool gradient_padded() const {
     return h_.gradient_padded() > h_.out || w_.gradient_padded() > w_.out;
+  }
+  int64_t gradient_padded_bytes() const {
+    return gradient_padded()
+               ? RoundUp(h_.gradient_padded() * w_.gradient_padded() * filters_ * kFloat)
+               : 0;
   }
   int64_t RunsBytes(int64_t samples) const {
     return RoundUp(samples * h_.out * static_cast<int64_t>(sizeof(RowRun)));

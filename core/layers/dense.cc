@@ -1,15 +1,12 @@
-#include <Eigen/Core>
 #include <span>
 
 #include "core/layers/build.h"
+#include "core/layers/packed.h"
 #include "core/layers/row_sums.h"
-#include "core/layers/segments.h"
 #include "core/layers/weight_gradient.h"
 
 namespace lockstep {
 namespace {
-
-using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 
 int64_t SegmentsBytes(int64_t depth) {
   return SegmentWriter::Bytes(1, depth, kernels::kDenseChunk);
@@ -54,9 +51,11 @@ class Dense final : public Layer {
             .absorbs_affine = activation_ == kernels::Activation::kLinear};
   }
 
-  // Forward: the segments. Backward: the kernel transposed, then the segments.
+  // The kernel, for Backward transposed, and the segments.
   int64_t packed_bytes(Pass pass) const override {
-    return pass == Pass::kBackward ? kernel_bytes() + SegmentsBytes(units_) : SegmentsBytes(in_);
+    const bool backward = pass == Pass::kBackward;
+    return PackedOperandBytes(backward ? units_ : in_, backward ? in_ : units_) +
+           SegmentsBytes(backward ? units_ : in_);
   }
   int64_t backward_sums_bytes(const Capacity& capacity) const override {
     return DenseWeightGradientBytes(capacity) +
@@ -64,10 +63,10 @@ class Dense final : public Layer {
   }
 
   void Pack(const PackContext& c) const override {
-    if (c.pass != Pass::kBackward) return WriteSegments(in_, c.packed);
-    WriteSegments(units_, c.packed + kernel_bytes());
-    Eigen::Map<Matrix>(reinterpret_cast<float*>(c.packed), units_, in_) =
-        Eigen::Map<const Matrix>(c.parameters[0], in_, units_).transpose();
+    const bool backward = c.pass == Pass::kBackward;
+    const int64_t depth = backward ? units_ : in_;
+    WriteSegments(depth, PackOperand(*c.kernels, c.parameters[0], units_, /*transposed=*/backward,
+                                     depth, backward ? in_ : units_, c.packed));
   }
 
   void Forward(const ForwardContext& c) const override {
@@ -83,10 +82,11 @@ class Dense final : public Layer {
       c.step.kernels->activate_backward(activation_, c.tile.samples, units_, c.y, c.dy);
     }
     if (c.dx() == nullptr) return;
-    const std::byte* packed = c.packed + kernel_bytes();
+    const std::byte* packed = c.packed;
+    const kernels::RightOperand& kernel = TakeOperand(packed, units_, in_);
     const std::span<const kernels::Segment> segments = TakeSegments(packed);
     c.step.kernels->contract_rows({.a = {c.dy, 1, units_, 0},
-                                   .b = {reinterpret_cast<const float*>(c.packed), in_, in_},
+                                   .b = kernel,
                                    .segments = segments.data(),
                                    .segment_count = std::ssize(segments),
                                    .y = {c.dx(), 1, in_, 0},
@@ -109,9 +109,10 @@ class Dense final : public Layer {
   void ForwardRows(const kernels::KernelTable& kernels, int64_t samples, const float* x, float* y,
                    std::span<const float* const> parameters, const std::byte* packed,
                    bool logits) const {
+    const kernels::RightOperand& kernel = TakeOperand(packed, in_, units_);
     const std::span<const kernels::Segment> segments = TakeSegments(packed);
     kernels.contract_rows({.a = {x, 1, in_, 0},
-                           .b = {parameters[0], units_, units_},
+                           .b = kernel,
                            .segments = segments.data(),
                            .segment_count = std::ssize(segments),
                            .y = {y, 1, units_, 0},
@@ -124,8 +125,6 @@ class Dense final : public Layer {
     }
     kernels.activate(activation_, samples, units_, y);
   }
-
-  int64_t kernel_bytes() const { return in_ * units_ * static_cast<int64_t>(sizeof(float)); }
 
   const v1::Dense spec_;
   const kernels::Activation activation_;

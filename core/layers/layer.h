@@ -192,7 +192,7 @@ class Layer {
   virtual int64_t forward_sums_bytes(const Capacity&) const { return 0; }
   virtual int64_t backward_sums_bytes(const Capacity&) const { return 0; }
   virtual int64_t scratch_bytes(int64_t /*tile_samples*/) const { return 0; }
-  virtual int64_t infer_scratch_bytes() const { return 0; }
+  virtual int64_t infer_scratch_bytes(int64_t /*samples*/) const { return 0; }
 
   // Brings the weights into the form in which the pass reads them. Called if that takes any bytes.
   virtual void Pack(const PackContext&) const {}

@@ -91,7 +91,7 @@ struct LayerRun {
     const int64_t scratch_bytes = (layer->scratch_bytes(tile_samples) + 63) / 64 * 64;
     AlignedBuffer<std::byte> scratch(threads * scratch_bytes);
 
-    AlignedBuffer<std::byte> infer_scratch(layer->infer_scratch_bytes());
+    AlignedBuffer<std::byte> infer_scratch(layer->infer_scratch_bytes(batch.samples));
     AlignedBuffer<std::byte> infer_packed(layer->packed_bytes(Pass::kInference));
     Pack({kernels, Pass::kInference, parameter, old_buffer, infer_packed.data()});
     const std::vector<const float*> infer_inputs(inputs, x.data());

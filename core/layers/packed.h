@@ -1,5 +1,5 @@
-#ifndef LOCKSTEP_CORE_LAYERS_SEGMENTS_H_
-#define LOCKSTEP_CORE_LAYERS_SEGMENTS_H_
+#ifndef LOCKSTEP_CORE_LAYERS_PACKED_H_
+#define LOCKSTEP_CORE_LAYERS_PACKED_H_
 
 #include <algorithm>
 #include <cstddef>
@@ -8,7 +8,32 @@
 
 #include "core/kernels/kernels.h"
 
+// What a layer's packed memory holds: right operands of contractions, and the lists of their k.
+// Both are written one after the other and taken in the same order.
 namespace lockstep {
+
+inline int64_t PackedOperandBytes(int64_t depth, int64_t columns) {
+  const auto bytes = static_cast<int64_t>(sizeof(kernels::RightOperand)) +
+                     kernels::PackedFloats(depth, columns) * static_cast<int64_t>(sizeof(float));
+  return (bytes + 63) / 64 * 64;
+}
+
+// Packs as KernelTable::pack does. Returns where the next thing may be written.
+inline std::byte* PackOperand(const kernels::KernelTable& kernels, const float* src, int64_t stride,
+                              bool transposed, int64_t depth, int64_t columns, std::byte* memory) {
+  auto* operand = reinterpret_cast<kernels::RightOperand*>(memory);
+  std::byte* end = memory + PackedOperandBytes(depth, columns);
+  float* floats = reinterpret_cast<float*>(end) - kernels::PackedFloats(depth, columns);
+  *operand = kernels.pack(src, stride, transposed, depth, columns, floats);
+  return end;
+}
+
+inline const kernels::RightOperand& TakeOperand(const std::byte*& memory, int64_t depth,
+                                                int64_t columns) {
+  const auto* operand = reinterpret_cast<const kernels::RightOperand*>(memory);
+  memory += PackedOperandBytes(depth, columns);
+  return *operand;
+}
 
 // Writes the k of a contraction into packed memory, as runs that lie together in the operands, cut
 // where a chunk ends (core/README.md, rule 1): chunks count k from 0 over all runs added. In memory
@@ -64,4 +89,4 @@ inline std::span<const kernels::Segment> TakeSegments(const std::byte*& memory) 
 
 }  // namespace lockstep
 
-#endif  // LOCKSTEP_CORE_LAYERS_SEGMENTS_H_
+#endif  // LOCKSTEP_CORE_LAYERS_PACKED_H_
