@@ -13,6 +13,7 @@ namespace {
 
 using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using kernels::RowRun;
+using kernels::Segment;
 
 constexpr int64_t kFloat = sizeof(float);
 
@@ -22,17 +23,9 @@ constexpr int64_t kMaxExtent = 256;
 
 int64_t RoundUp(int64_t bytes) { return CeilDiv(bytes, 64) * 64; }
 
-// The first cache line after what lies from `memory` to `end`.
-std::byte* AlignedEnd(std::byte* memory, const std::byte* end) {
-  return memory + RoundUp(end - memory);
-}
-const std::byte* AlignedEnd(const std::byte* memory, const std::byte* end) {
-  return memory + RoundUp(end - memory);
-}
-
 // y = activation(x (*) kernel + bias): x [N, H, W, in], kernel [kh, kw, in / groups, filters],
-// y [N, OH, OW, filters]. No patches are materialised: a kernel row's kw * in values lie together
-// in x.
+// y [N, OH, OW, filters]. No patches and no padded images are materialised: a kernel row's kw * in
+// values lie together in x, and pixels that see the same taps are computed together.
 //
 // Each group is a convolution of its own on its slices of channels. With one channel and one filter
 // a group (depthwise) all groups go at once, vectors across channels.
@@ -48,7 +41,6 @@ class Conv2D final : public Layer {
         filters_(spec.filters()),
         groups_(spec.groups()),
         depthwise_(groups_ > 1 && groups_ == in && groups_ == filters_),
-        padded_(h.pad_before + h.pad_after + w.pad_before + w.pad_after > 0),
         chunk_samples_(static_cast<int64_t>(std::bit_ceil(
             static_cast<uint64_t>(CeilDiv(kernels::kConvGradientRows, positions()))))) {}
 
@@ -80,39 +72,44 @@ class Conv2D final : public Layer {
 
   int64_t chunk_samples() const override { return chunk_samples_; }
 
-  // The segments of each contraction, then every group's kernel. For Backward the kernel is brought
-  // to [kh, kw, filters, in] first; a depthwise one is read as it is.
+  // Every group's kernel, for Backward brought to [kh, kw, filters, in] first. A depthwise one is
+  // read as it is.
   int64_t packed_bytes(Pass pass) const override {
-    const bool backward = pass == Pass::kBackward;
-    const int64_t tap_rows = backward ? group_filters() : group_in();
-    const int64_t lists = backward ? h_.stride * w_.stride : 1;
-    const int64_t segments = SegmentWriter::Bytes(taps(), taps() * tap_rows, kernels::kConvChunk) +
-                             (lists - 1) * SegmentWriter::Bytes(0, 0, 1);
-    if (depthwise_) return segments;
-    const int64_t operand =
-        PackedOperandBytes(taps() * tap_rows, backward ? group_in() : group_filters());
-    return RoundUp(segments) + groups_ * ((backward ? TransposedBytes() : 0) + operand);
+    if (depthwise_) return 0;
+    return groups_ *
+           (pass == Pass::kBackward
+                ? TransposedBytes() + PackedOperandBytes(taps() * group_filters(), group_in())
+                : PackedOperandBytes(taps() * group_in(), group_filters()));
   }
   int64_t backward_sums_bytes(const Capacity& capacity) const override {
     return ChunkSumsBytes(capacity, chunk_samples_, kernel_size()) +
            (spec_.use_bias() ? RowSumsBytes(capacity, positions(), filters_) : 0);
   }
   int64_t scratch_bytes(int64_t tile_samples) const override {
-    return std::max(RunsBytes(tile_samples) + tile_samples * padded_bytes(),
-                    tile_samples * gradient_padded_bytes());
+    return std::max({SegmentsBytes(group_in()), SegmentsBytes(group_filters()),
+                     tile_samples * h_.out * static_cast<int64_t>(sizeof(RowRun))});
   }
-  int64_t infer_scratch_bytes(int64_t tile_samples) const override {
-    return tile_samples * padded_bytes();
-  }
+  int64_t infer_scratch_bytes(int64_t) const override { return SegmentsBytes(group_in()); }
 
   void Pack(const PackContext& c) const override {
-    if (c.pass == Pass::kBackward) return PackBackward(c);
-    SegmentWriter writer(kernels::kConvChunk, c.packed);
-    ForSlices([&](const Slice& s) { writer.Add(s.x, s.k, s.length); });
-    std::byte* memory = AlignedEnd(c.packed, writer.Finish());
-    for (int64_t g = 0; g < groups_ && !depthwise_; ++g) {
-      memory = PackOperand(*c.kernels, c.parameters[0] + g * group_filters(), filters_,
-                           /*transposed=*/false, taps() * group_in(), group_filters(), memory);
+    std::byte* memory = c.packed;
+    for (int64_t g = 0; g < groups_; ++g) {
+      if (c.pass != Pass::kBackward) {
+        memory = PackOperand(*c.kernels, c.parameters[0] + g * group_filters(), filters_,
+                             /*transposed=*/false, taps() * group_in(), group_filters(), memory);
+        continue;
+      }
+      float* transposed = reinterpret_cast<float*>(memory);
+      for (int64_t tap = 0; tap < taps(); ++tap) {
+        Eigen::Map<Matrix>(transposed + tap * group_filters() * group_in(), group_filters(),
+                           group_in()) =
+            Eigen::Map<const Matrix>(c.parameters[0] + tap * group_in() * filters_, group_in(),
+                                     filters_)
+                .middleCols(g * group_filters(), group_filters())
+                .transpose();
+      }
+      memory = PackOperand(*c.kernels, transposed, group_in(), /*transposed=*/false,
+                           taps() * group_filters(), group_in(), memory + TransposedBytes());
     }
   }
 
@@ -145,218 +142,175 @@ class Conv2D final : public Layer {
   }
 
  private:
-  // Where a tap's channels, or a kernel row's taps, lie together: x floats from the first tap, k
-  // rows of the kernel.
-  struct Slice {
-    int64_t x;
-    int64_t k;
-    int64_t length;
+  // One direction of the convolution: what it reads and writes.
+  struct Direction {
+    int64_t a_width, a_channels, a_group;  // image that is read: pixels a line, channels, a group's
+    int64_t y_width, y_channels, y_group;  // image that is written
+    int64_t a_size, y_size;                // floats a sample
+    bool transposed;                       // the packed kernels are
   };
-
-  // Calls body(slice) in the order of k.
-  template <typename Body>
-  void ForSlices(Body body) const {
-    const int64_t tap_rows = group_in();
-    // Taps that lie together in x: all of a kernel row when every channel takes part.
-    const int64_t together = w_.dilation == 1 && (groups_ == 1 || depthwise_) ? w_.kernel : 1;
-    for (int64_t i = 0; i < h_.kernel; ++i) {
-      for (int64_t j = 0; j < w_.kernel; j += together) {
-        body(Slice{(i * h_.dilation * w_.padded() + j * w_.dilation) * in_,
-                   (i * w_.kernel + j) * tap_rows, together * tap_rows});
-      }
-    }
+  Direction ForwardDirection() const {
+    return {w_.in,           in_,       group_in(), w_.out, filters_,
+            group_filters(), in_size(), out_size(), false};
+  }
+  Direction BackwardDirection() const {
+    return {w_.out, filters_, group_filters(), w_.in, in_, group_in(), out_size(), in_size(), true};
   }
 
-  // What a class of input pixels adds up: taps (kh, kw) ascending, then filters.
-  std::byte* WriteGradientSegments(const PixelClass& rows, const PixelClass& columns,
-                                   std::byte* memory) const {
-    SegmentWriter writer(kernels::kConvChunk, memory);
-    const int64_t tap_rows = group_filters();
-    for (int64_t i = 0; i < h_.kernel; ++i) {
-      for (int64_t j = 0; j < w_.kernel; ++j) {
-        if (!rows.Sees(h_, i) || !columns.Sees(w_, j)) continue;
-        const int64_t pixel = rows.Line(h_, i) * w_.gradient_padded() + columns.Line(w_, j);
-        writer.Add(pixel * filters_, (i * w_.kernel + j) * tap_rows, tap_rows);
+  // The pixels of `samples` images that lie at y_first + m * y_step along each axis, for the lines
+  // m of the axes, region by region of pixels that see the same taps.
+  struct Pixels {
+    TapAxis rows, columns;
+    int64_t first_row, row_step, first_column, column_step;
+  };
+  void Contract(const kernels::KernelTable& kernels, const Direction& d, const Pixels& pixels,
+                int64_t samples, const float* a, const float* kernel, const std::byte* packed,
+                const float* bias, bool relu, std::byte* scratch, float* y) const {
+    ForTapRegions(pixels.rows, [&](const TapRegion& rows) {
+      ForTapRegions(pixels.columns, [&](const TapRegion& columns) {
+        const std::span<const Segment> segments =
+            WriteSegments(d, pixels, rows, columns, reinterpret_cast<Segment*>(scratch));
+        const int64_t y_row = pixels.first_row + rows.first * pixels.row_step;
+        const int64_t y_column = pixels.first_column + columns.first * pixels.column_step;
+        kernels::RowContraction c = {
+            .a = {a, columns.lines, pixels.rows.stride * d.a_width * d.a_channels,
+                  pixels.columns.stride * d.a_channels, rows.lines, d.a_size},
+            .b = {kernel, filters_, filters_},
+            .segments = segments.data(),
+            .segment_count = std::ssize(segments),
+            .y = {y + (y_row * d.y_width + y_column) * d.y_channels, columns.lines,
+                  pixels.row_step * d.y_width * d.y_channels, pixels.column_step * d.y_channels,
+                  rows.lines, d.y_size},
+            .bias = bias,
+            .relu = relu};
+        const int64_t count = samples * rows.lines * columns.lines;
+        if (depthwise_) {
+          kernels.contract_rows_depthwise(c, 0, count);
+          return;
+        }
+        const std::byte* operands = packed;
+        for (int64_t g = 0; g < groups_; ++g) {
+          if (d.transposed) operands += TransposedBytes();
+          c.b = TakeOperand(operands, taps() * d.a_group, d.y_group);
+          kernels.contract_rows(c, 0, count);
+          c.a.base += d.a_group;
+          c.y.base += d.y_group;
+          if (c.bias != nullptr) c.bias += d.y_group;
+        }
+      });
+    });
+  }
+
+  // What the pixels of a region add up: taps (kh, kw) ascending, then channels. The k of the taps
+  // outside count (core/README.md, rule 1). `a` is from the first pixel of the image that is read.
+  std::span<const Segment> WriteSegments(const Direction& d, const Pixels& pixels,
+                                         const TapRegion& rows, const TapRegion& columns,
+                                         Segment* out) const {
+    SegmentWriter writer(kernels::kConvChunk, out);
+    // Taps of a line lie together in both operands: one run.
+    const bool together = pixels.columns.source_step == 1 && pixels.columns.kernel_step == 1 &&
+                          (groups_ == 1 || depthwise_);
+    const int64_t run = together ? columns.taps() : 1;
+    const int64_t row_taps = pixels.columns.taps * d.a_group;
+    writer.Skip(rows.tap_begin * row_taps);
+    for (int64_t i = rows.tap_begin; i < rows.tap_end; ++i) {
+      writer.Skip(columns.tap_begin * d.a_group);
+      for (int64_t j = columns.tap_begin; j < columns.tap_end; j += run) {
+        const int64_t pixel =
+            pixels.rows.Source(rows.first, i) * d.a_width + pixels.columns.Source(columns.first, j);
+        const int64_t tap = pixels.rows.Kernel(i) * w_.kernel + pixels.columns.Kernel(j);
+        writer.Add(pixel * d.a_channels, tap * d.a_group, run * d.a_group);
       }
+      writer.Skip((pixels.columns.taps - columns.tap_end) * d.a_group);
     }
     return writer.Finish();
-  }
-
-  // Calls body(rows, columns) for every class of input pixels that there is.
-  template <typename Body>
-  void ForPixelClasses(Body body) const {
-    for (int64_t r = 0; r < h_.stride; ++r) {
-      const PixelClass rows = PixelClass::Make(h_, r);
-      for (int64_t q = 0; rows.count > 0 && q < w_.stride; ++q) {
-        const PixelClass columns = PixelClass::Make(w_, q);
-        if (columns.count > 0) body(rows, columns);
-      }
-    }
-  }
-
-  void PackBackward(const PackContext& c) const {
-    std::byte* memory = c.packed;
-    ForPixelClasses([&](const PixelClass& rows, const PixelClass& columns) {
-      memory = WriteGradientSegments(rows, columns, memory);
-    });
-    memory = AlignedEnd(c.packed, memory);
-    for (int64_t g = 0; g < groups_ && !depthwise_; ++g) {
-      float* transposed = reinterpret_cast<float*>(memory);
-      for (int64_t tap = 0; tap < taps(); ++tap) {
-        Eigen::Map<Matrix>(transposed + tap * group_filters() * group_in(), group_filters(),
-                           group_in()) =
-            Eigen::Map<const Matrix>(c.parameters[0] + tap * group_in() * filters_, group_in(),
-                                     filters_)
-                .middleCols(g * group_filters(), group_filters())
-                .transpose();
-      }
-      memory = PackOperand(*c.kernels, transposed, group_in(), /*transposed=*/false,
-                           taps() * group_filters(), group_in(), memory + TransposedBytes());
-    }
-  }
-
-  // A contraction with every group's kernel, which lies at `packed`. `c` is the first group's but
-  // for the kernel; `a` and `y` are floats from group to group in the other operands.
-  void ContractGroups(const kernels::KernelTable& kernels, kernels::RowContraction c, int64_t rows,
-                      const std::byte* packed, bool backward, int64_t a, int64_t y) const {
-    const int64_t depth = taps() * (backward ? group_filters() : group_in());
-    for (int64_t g = 0; g < groups_; ++g) {
-      if (backward) packed += TransposedBytes();
-      c.b = TakeOperand(packed, depth, backward ? group_in() : group_filters());
-      kernels.contract_rows(c, 0, rows);
-      c.a.base += a;
-      c.y.base += y;
-      if (c.bias != nullptr) c.bias += y;
-    }
   }
 
   void ForwardImages(const kernels::KernelTable& kernels, int64_t samples, const float* x,
                      std::span<const float* const> parameters, const std::byte* packed,
                      std::byte* scratch, float* y) const {
-    x = Padded(samples, x, reinterpret_cast<float*>(scratch));
-    const std::byte* end = packed;
-    const std::span<const kernels::Segment> segments = TakeSegments(end);
-    const int64_t rows = samples * positions();
-    const kernels::RowContraction contraction = {
-        .a = {x, w_.out, h_.stride * w_.padded() * in_, w_.stride * in_, h_.out, padded_size()},
-        .b = {parameters[0], filters_, filters_},
-        .segments = segments.data(),
-        .segment_count = std::ssize(segments),
-        .y = {y, 1, filters_, 0},
-        .bias = parameters.size() > 1 ? parameters[1] : nullptr,
-        .relu = activation_ == kernels::Activation::kRelu};
-    if (depthwise_) {
-      kernels.contract_rows_depthwise(contraction, 0, rows);
-    } else {
-      ContractGroups(kernels, contraction, rows, AlignedEnd(packed, end), /*backward=*/false,
-                     group_in(), group_filters());
-    }
+    Contract(kernels, ForwardDirection(), {h_.Forward(), w_.Forward(), 0, 1, 0, 1}, samples, x,
+             parameters[0], packed, parameters.size() > 1 ? parameters[1] : nullptr,
+             activation_ == kernels::Activation::kRelu, scratch, y);
     if (activation_ != kernels::Activation::kRelu && activation_ != kernels::Activation::kLinear) {
-      kernels.activate(activation_, rows, filters_, y);
+      kernels.activate(activation_, samples * positions(), filters_, y);
     }
   }
 
-  // The images with their padding: themselves, or copied to `padded`.
-  const float* Padded(int64_t samples, const float* x, float* padded) const {
-    if (!padded_) return x;
-    for (int64_t n = 0; n < samples; ++n) {
-      PadImage(x + n * in_size(), h_.in, w_.in * in_, padded + n * padded_size(), h_.padded(),
-               w_.padded() * in_, h_.pad_before, w_.pad_before * in_);
+  void InputGradient(const BackwardContext& c) const {
+    for (int64_t r = 0; r < h_.stride; ++r) {
+      const ConvolutionAxis::Backward rows = h_.BackwardClass(r);
+      for (int64_t q = 0; q < w_.stride; ++q) {
+        const ConvolutionAxis::Backward columns = w_.BackwardClass(q);
+        Contract(*c.step.kernels, BackwardDirection(),
+                 {rows.axis, columns.axis, rows.first, h_.stride, columns.first, w_.stride},
+                 c.tile.samples, c.dy, c.parameters[0], c.packed, nullptr, false, c.scratch,
+                 c.dx());
+      }
     }
-    return padded;
   }
 
   // Adds the tile's samples to the sums of their chunks.
   void WeightGradient(const BackwardContext& c) const {
-    const float* x = Padded(c.tile.samples, c.x,
-                            reinterpret_cast<float*>(c.scratch + RunsBytes(c.tile.samples)));
     const ChunkSums chunks(*c.step.batch, c.tile.shard, chunk_samples_, kernel_size(), c.sums);
     for (int64_t n = 0; n < c.tile.samples;) {
       const ChunkSums::Part part = chunks.Find(c.tile.begin + n);
       const int64_t end = std::min(c.tile.samples, part.end - c.tile.begin);
-      RowRun* runs = reinterpret_cast<RowRun*>(c.scratch);
-      const int64_t run_count = WriteRuns(n, end, runs);
-      kernels::ColumnContraction contraction = {.x = nullptr,
-                                                .dy = c.dy,
-                                                .runs = runs,
-                                                .run_count = run_count,
-                                                .x_stride = w_.stride * in_,
-                                                .dy_stride = filters_,
-                                                .rows = 0,
-                                                .columns = depthwise_ ? filters_ : group_filters(),
-                                                .w = nullptr,
-                                                .w_stride = filters_,
-                                                .continues = c.tile.begin + n > part.begin};
-      ForSlices([&](const Slice& slice) {
-        contraction.rows = slice.length;
-        if (depthwise_) {
-          contraction.x = x + slice.x;
-          contraction.w = part.sum + slice.k * filters_;
-          c.step.kernels->contract_columns_depthwise(contraction);
-          return;
+      for (int64_t i = 0; i < h_.kernel; ++i) {
+        // Taps whose pixels are all inside lie together in x.
+        const bool together = !w_.padded() && w_.dilation == 1 && (groups_ == 1 || depthwise_);
+        const int64_t run = together ? w_.kernel : 1;
+        for (int64_t j = 0; j < w_.kernel; j += run) {
+          AddTaps(c, n, end, i, j, run, c.tile.begin + n > part.begin, part.sum);
         }
-        for (int64_t g = 0; g < groups_; ++g) {
-          contraction.x = x + slice.x + g * group_in();
-          contraction.dy = c.dy + g * group_filters();
-          contraction.w = part.sum + slice.k * filters_ + g * group_filters();
-          c.step.kernels->contract_columns(contraction);
-        }
-      });
+      }
       n = end;
     }
   }
 
-  // The output rows of the tile's samples [begin, end), line by line: one chunk of one shard.
-  int64_t WriteRuns(int64_t begin, int64_t end, RowRun* runs) const {
+  // The gradient of the taps (i, j), ..., (i, j + taps - 1) over the tile's samples [begin, end),
+  // which belong to one chunk.
+  void AddTaps(const BackwardContext& c, int64_t begin, int64_t end, int64_t i, int64_t j,
+               int64_t taps, bool continues, float* sum) const {
+    const LineRange rows = LinesInside(h_.Forward(), i);
+    const LineRange columns = LinesInside(w_.Forward(), j);
+    const int64_t length = columns.last - columns.first;
+    RowRun* runs = reinterpret_cast<RowRun*>(c.scratch);
     int64_t count = 0;
-    for (int64_t n = begin; n < end; ++n) {
-      for (int64_t line = 0; line < h_.out; ++line) {
-        runs[count++] = {n * padded_size() + line * h_.stride * w_.padded() * in_,
-                         (n * h_.out + line) * w_.out * filters_, w_.out, /*ends_chunk=*/false,
-                         /*merges=*/-1};
+    for (int64_t n = begin; n < end && length > 0; ++n) {
+      for (int64_t line = rows.first; line < rows.last; ++line) {
+        const int64_t pixel =
+            h_.Forward().Source(line, i) * w_.in + w_.Forward().Source(columns.first, j);
+        runs[count++] = {n * in_size() + pixel * in_,
+                         n * out_size() + (line * w_.out + columns.first) * filters_, length,
+                         /*ends_chunk=*/false, /*merges=*/-1};
       }
     }
+    if (count == 0) runs[count++] = {0, 0, 0, false, -1};
     runs[count - 1].ends_chunk = true;
     runs[count - 1].merges = 0;
-    return count;
-  }
-
-  void InputGradient(const BackwardContext& c) const {
-    const float* dy = c.dy;
-    int64_t dy_size = out_size();
-    if (gradient_padded()) {
-      float* padded = reinterpret_cast<float*>(c.scratch);
-      dy_size = gradient_padded_bytes() / kFloat;
-      for (int64_t n = 0; n < c.tile.samples; ++n) {
-        PadImage(c.dy + n * out_size(), h_.out, w_.out * filters_, padded + n * dy_size,
-                 h_.gradient_padded(), w_.gradient_padded() * filters_, h_.gradient_before(),
-                 w_.gradient_before() * filters_);
-      }
-      dy = padded;
+    kernels::ColumnContraction contraction = {
+        .x = c.x,
+        .dy = c.dy,
+        .runs = runs,
+        .run_count = count,
+        .x_stride = w_.stride * in_,
+        .dy_stride = filters_,
+        .rows = taps * group_in(),
+        .columns = depthwise_ ? filters_ : group_filters(),
+        .w = sum + (i * w_.kernel + j) * group_in() * filters_,
+        .w_stride = filters_,
+        .continues = continues};
+    if (depthwise_) {
+      c.step.kernels->contract_columns_depthwise(contraction);
+      return;
     }
-    const std::byte* segment_list = c.packed;
-    const std::byte* operands = c.packed;
-    ForPixelClasses([&](const PixelClass&, const PixelClass&) { TakeSegments(operands); });
-    operands = AlignedEnd(c.packed, operands);
-    ForPixelClasses([&](const PixelClass& rows, const PixelClass& columns) {
-      const std::span<const kernels::Segment> segments = TakeSegments(segment_list);
-      const kernels::RowContraction contraction = {
-          .a = {dy, columns.count, w_.gradient_padded() * filters_, filters_, rows.count, dy_size},
-          .b = {c.parameters[0], in_, in_},
-          .segments = segments.data(),
-          .segment_count = std::ssize(segments),
-          .y = {c.dx() + (rows.first * w_.in + columns.first) * in_, columns.count,
-                h_.stride * w_.in * in_, w_.stride * in_, rows.count, in_size()},
-          .bias = nullptr,
-          .relu = false};
-      const int64_t count = c.tile.samples * rows.count * columns.count;
-      if (depthwise_) {
-        c.step.kernels->contract_rows_depthwise(contraction, 0, count);
-      } else {
-        ContractGroups(*c.step.kernels, contraction, count, operands, /*backward=*/true,
-                       group_filters(), group_in());
-      }
-    });
+    for (int64_t g = 0; g < groups_; ++g) {
+      c.step.kernels->contract_columns(contraction);
+      contraction.x += group_in();
+      contraction.dy += group_filters();
+      contraction.w += group_filters();
+    }
   }
 
   std::byte* BiasSums(const BackwardContext& c) const {
@@ -374,21 +328,9 @@ class Conv2D final : public Layer {
   int64_t TransposedBytes() const {
     return RoundUp(taps() * group_filters() * group_in() * kFloat);
   }
-  // Images start on cache lines when they are copied to be padded.
-  int64_t padded_size() const {
-    return padded_ ? RoundUp(h_.padded() * w_.padded() * in_ * kFloat) / kFloat : in_size();
-  }
-  int64_t padded_bytes() const { return padded_ ? padded_size() * kFloat : 0; }
-  bool gradient_padded() const {
-    return h_.gradient_padded() > h_.out || w_.gradient_padded() > w_.out;
-  }
-  int64_t gradient_padded_bytes() const {
-    return gradient_padded()
-               ? RoundUp(h_.gradient_padded() * w_.gradient_padded() * filters_ * kFloat)
-               : 0;
-  }
-  int64_t RunsBytes(int64_t samples) const {
-    return RoundUp(samples * h_.out * static_cast<int64_t>(sizeof(RowRun)));
+  int64_t SegmentsBytes(int64_t tap_rows) const {
+    return SegmentWriter::Most(taps(), taps() * tap_rows, kernels::kConvChunk) *
+           static_cast<int64_t>(sizeof(Segment));
   }
 
   const v1::Conv2D spec_;
@@ -399,7 +341,6 @@ class Conv2D final : public Layer {
   const int64_t filters_;
   const int64_t groups_;
   const bool depthwise_;
-  const bool padded_;
   const int64_t chunk_samples_;
 };
 

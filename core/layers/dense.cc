@@ -9,13 +9,15 @@ namespace lockstep {
 namespace {
 
 int64_t SegmentsBytes(int64_t depth) {
-  return SegmentWriter::Bytes(1, depth, kernels::kDenseChunk);
+  return SegmentWriter::Most(1, depth, kernels::kDenseChunk) *
+         static_cast<int64_t>(sizeof(kernels::Segment));
 }
 
-void WriteSegments(int64_t depth, std::byte* memory) {
-  SegmentWriter writer(kernels::kDenseChunk, memory);
+// All k of a contraction, written to `memory`.
+std::span<const kernels::Segment> Segments(int64_t depth, std::byte* memory) {
+  SegmentWriter writer(kernels::kDenseChunk, reinterpret_cast<kernels::Segment*>(memory));
   writer.Add(0, 0, depth);
-  writer.Finish();
+  return writer.Finish();
 }
 
 // y = activation(x * kernel + bias): x [N, in], kernel [in, units], y [N, units].
@@ -51,12 +53,13 @@ class Dense final : public Layer {
             .absorbs_affine = activation_ == kernels::Activation::kLinear};
   }
 
-  // The kernel, for Backward transposed, and the segments.
+  // The kernel, for Backward transposed.
   int64_t packed_bytes(Pass pass) const override {
-    const bool backward = pass == Pass::kBackward;
-    return PackedOperandBytes(backward ? units_ : in_, backward ? in_ : units_) +
-           SegmentsBytes(backward ? units_ : in_);
+    return pass == Pass::kBackward ? PackedOperandBytes(units_, in_)
+                                   : PackedOperandBytes(in_, units_);
   }
+  int64_t scratch_bytes(int64_t) const override { return SegmentsBytes(std::max(in_, units_)); }
+  int64_t infer_scratch_bytes(int64_t) const override { return SegmentsBytes(in_); }
   int64_t backward_sums_bytes(const Capacity& capacity) const override {
     return DenseWeightGradientBytes(capacity) +
            (spec_.use_bias() ? RowSumsBytes(capacity, 1, units_) : 0);
@@ -64,17 +67,17 @@ class Dense final : public Layer {
 
   void Pack(const PackContext& c) const override {
     const bool backward = c.pass == Pass::kBackward;
-    const int64_t depth = backward ? units_ : in_;
-    WriteSegments(depth, PackOperand(*c.kernels, c.parameters[0], units_, /*transposed=*/backward,
-                                     depth, backward ? in_ : units_, c.packed));
+    PackOperand(*c.kernels, c.parameters[0], units_, /*transposed=*/backward,
+                backward ? units_ : in_, backward ? in_ : units_, c.packed);
   }
 
   void Forward(const ForwardContext& c) const override {
-    ForwardRows(*c.step.kernels, c.tile.samples, c.x(), c.y, c.parameters, c.packed, c.logits);
+    ForwardRows(*c.step.kernels, c.tile.samples, c.x(), c.y, c.parameters, c.packed, c.scratch,
+                c.logits);
   }
 
   void Infer(const InferContext& c) const override {
-    ForwardRows(*c.kernels, c.samples, c.x(), c.y, c.parameters, c.packed, c.logits);
+    ForwardRows(*c.kernels, c.samples, c.x(), c.y, c.parameters, c.packed, c.scratch, c.logits);
   }
 
   void Backward(const BackwardContext& c) const override {
@@ -84,7 +87,7 @@ class Dense final : public Layer {
     if (c.dx() == nullptr) return;
     const std::byte* packed = c.packed;
     const kernels::RightOperand& kernel = TakeOperand(packed, units_, in_);
-    const std::span<const kernels::Segment> segments = TakeSegments(packed);
+    const std::span<const kernels::Segment> segments = Segments(units_, c.scratch);
     c.step.kernels->contract_rows({.a = {c.dy, 1, units_, 0},
                                    .b = kernel,
                                    .segments = segments.data(),
@@ -108,9 +111,9 @@ class Dense final : public Layer {
  private:
   void ForwardRows(const kernels::KernelTable& kernels, int64_t samples, const float* x, float* y,
                    std::span<const float* const> parameters, const std::byte* packed,
-                   bool logits) const {
+                   std::byte* scratch, bool logits) const {
     const kernels::RightOperand& kernel = TakeOperand(packed, in_, units_);
-    const std::span<const kernels::Segment> segments = TakeSegments(packed);
+    const std::span<const kernels::Segment> segments = Segments(in_, scratch);
     kernels.contract_rows({.a = {x, 1, in_, 0},
                            .b = kernel,
                            .segments = segments.data(),

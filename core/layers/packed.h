@@ -8,10 +8,10 @@
 
 #include "core/kernels/kernels.h"
 
-// What a layer's packed memory holds: right operands of contractions, and the lists of their k.
-// Both are written one after the other and taken in the same order.
+// What contractions read beside activations: right operands, packed, and the lists of their k.
 namespace lockstep {
 
+// Right operands are written one after the other into packed memory, and taken in the same order.
 inline int64_t PackedOperandBytes(int64_t depth, int64_t columns) {
   const auto bytes = static_cast<int64_t>(sizeof(kernels::RightOperand)) +
                      kernels::PackedFloats(depth, columns) * static_cast<int64_t>(sizeof(float));
@@ -35,57 +35,49 @@ inline const kernels::RightOperand& TakeOperand(const std::byte*& memory, int64_
   return *operand;
 }
 
-// Writes the k of a contraction into packed memory, as runs that lie together in the operands, cut
-// where a chunk ends (core/README.md, rule 1): chunks count k from 0 over all runs added. In memory
-// their number comes first.
+// Writes the k of a contraction as runs that lie together in the operands, cut where a chunk ends
+// (core/README.md, rule 1): chunks count k from 0 over all runs added or skipped.
 class SegmentWriter {
  public:
-  // Bytes for `runs` runs that add up to `depth`.
-  static int64_t Bytes(int64_t runs, int64_t depth, int64_t chunk) {
-    return static_cast<int64_t>(sizeof(int64_t)) +
-           (runs + depth / chunk) * static_cast<int64_t>(sizeof(kernels::Segment));
-  }
+  // Segments that `runs` runs of `depth` k in all can take.
+  static int64_t Most(int64_t runs, int64_t depth, int64_t chunk) { return runs + depth / chunk; }
 
-  SegmentWriter(int64_t chunk, std::byte* memory)
-      : chunk_(chunk),
-        count_(reinterpret_cast<int64_t*>(memory)),
-        segments_(reinterpret_cast<kernels::Segment*>(count_ + 1)) {
-    *count_ = 0;
-  }
+  SegmentWriter(int64_t chunk, kernels::Segment* segments) : chunk_(chunk), segments_(segments) {}
 
   void Add(int64_t a, int64_t b, int64_t length) {
     while (length > 0) {
       const int64_t part = std::min(length, chunk_ - in_chunk_);
-      in_chunk_ += part;
-      const bool ends = in_chunk_ == chunk_;
-      segments_[(*count_)++] = {a, b, part, ends};
-      if (ends) in_chunk_ = 0;
+      segments_[count_++] = {a, b, part, false};
+      Skip(part);
       a += part;
       b += part;
       length -= part;
     }
   }
 
-  // Ends the last chunk. Returns where the next list may start.
-  std::byte* Finish() {
-    if (*count_ > 0) segments_[*count_ - 1].ends_chunk = true;
-    return reinterpret_cast<std::byte*>(segments_ + *count_);
+  // Goes past k whose products are all zero.
+  void Skip(int64_t length) {
+    in_chunk_ += length;
+    if (in_chunk_ < chunk_) return;
+    in_chunk_ %= chunk_;
+    EndChunk();
+  }
+
+  std::span<const kernels::Segment> Finish() {
+    EndChunk();
+    return {segments_, static_cast<size_t>(count_)};
   }
 
  private:
+  void EndChunk() {
+    if (count_ > 0) segments_[count_ - 1].ends_chunk = true;
+  }
+
   const int64_t chunk_;
-  int64_t* const count_;
   kernels::Segment* const segments_;
+  int64_t count_ = 0;
   int64_t in_chunk_ = 0;
 };
-
-// The list that was written at `memory`, which moves on to the next one.
-inline std::span<const kernels::Segment> TakeSegments(const std::byte*& memory) {
-  const int64_t* count = reinterpret_cast<const int64_t*>(memory);
-  const auto* segments = reinterpret_cast<const kernels::Segment*>(count + 1);
-  memory = reinterpret_cast<const std::byte*>(segments + *count);
-  return {segments, static_cast<size_t>(*count)};
-}
 
 }  // namespace lockstep
 

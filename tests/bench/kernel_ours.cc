@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "core/kernels/kernels.h"
-#include "core/layers/segments.h"
+#include "core/layers/packed.h"
 #include "tests/bench/kernel_cases.h"
 
 namespace lockstep {
