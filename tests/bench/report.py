@@ -1,0 +1,98 @@
+"""What a comparison found: one dictionary each, and the table that a person reads."""
+
+import statistics
+
+COLUMNS = [("case", 36), ("ours", 11), ("with S=1", 11), ("peer", 38), ("peer's", 11), ("ratio", 7),
+           ("S=1", 7), ("floor", 16), ("aim", 16)]
+
+
+def alternate(sides, runs):
+    """{side: its figures}, of functions that take turns `runs` times."""
+    figures = {side: [] for side in sides}
+    for _ in range(runs):
+        for side, measure in sides.items():
+            figures[side].append(measure())
+    return figures
+
+
+def ratio(figures, others, smaller_is_better):
+    """How many times better: the median over the turns, which cancels what slows down both."""
+    pairs = [(b, a) if smaller_is_better else (a, b) for a, b in zip(figures, others)]
+    return statistics.median(a / b for a, b in pairs)
+
+
+def compare(case, unit, figures, ours, peers, one_shard=None, floor_peer=None, floor=None, aim=None,
+            smaller_is_better=False, **more):
+    """Results of the side `ours` against each of `peers`, all names in `figures`.
+
+    `one_shard` is our side with S=1; the floor holds against `floor_peer`, the aim against the best
+    peer. `more` goes into the JSON as it is.
+    """
+    medians = {side: statistics.median(values) for side, values in figures.items()}
+    best = (min if smaller_is_better else max)(peers, key=medians.get)
+    for peer in peers:
+        result = {"case": case, "unit": unit, **more, "runs": len(figures[ours]),
+                  "ours": medians[ours], "peer": peer, "peers": medians[peer],
+                  "ratio": ratio(figures[ours], figures[peer], smaller_is_better)}
+        if one_shard is not None:
+            result["ours_one_shard"] = medians[one_shard]
+            result["ratio_one_shard"] = ratio(figures[one_shard], figures[peer], smaller_is_better)
+        if floor is not None and peer == floor_peer:
+            result.update(floor=floor, floor_met=result["ratio"] >= floor)
+        if aim is not None and peer == best:
+            result.update(aim=aim, aim_met=result["ratio"] >= aim)
+        yield result
+
+
+def number(value, unit):
+    if value is None:
+        return ""
+    if unit == "s":
+        return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
+    if unit == "bytes":
+        return f"{value / 2**20:.1f} MiB"
+    return f"{value:,.0f}/s"
+
+
+def times(value):
+    return "" if value is None else f"{value:.2f}x"
+
+
+def goal(result, name):
+    if name not in result:
+        return ""
+    sign = "at most " if result.get("at_most") else ""
+    met = "met" if result[f"{name}_met"] else "MISSED"
+    return f"{sign}{result[name]:g}x {met}"
+
+
+def row(values):
+    cells = [f"{value:<{width}}" if name in ("case", "peer") else f"{value:>{width}}"
+             for value, (name, width) in zip(values, COLUMNS)]
+    return "  ".join(cells).rstrip()
+
+
+def heading():
+    line = row([name for name, _ in COLUMNS])
+    return f"{line}\n{'-' * len(line)}"
+
+
+def line_of(result, repeats_case):
+    unit = result["unit"]
+    return row(["" if repeats_case else result["case"],
+                "" if repeats_case else number(result["ours"], unit),
+                "" if repeats_case else number(result.get("ours_one_shard"), unit),
+                result["peer"], number(result["peers"], unit), times(result["ratio"]),
+                times(result.get("ratio_one_shard")), goal(result, "floor"), goal(result, "aim")])
+
+
+def table(results):
+    lines, last = [heading()], None
+    for result in results:
+        lines.append(line_of(result, result["case"] == last))
+        last = result["case"]
+    floors = [result for result in results if "floor" in result]
+    missed = [result["case"] for result in floors if not result["floor_met"]]
+    lines.append(f"\n{len(floors) - len(missed)} of {len(floors)} floors met"
+                 + (f"; missed: {'; '.join(missed)}" if missed else ""))
+    return "\n".join(lines)
