@@ -9,6 +9,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 EXAMPLES = HERE.parents[1] / "deploy" / "examples"
 DEBIAN_PYTHON = "/usr/bin/python3"
+CPUS = sorted(os.sched_getaffinity(0))
 
 
 def spec_path(network):
@@ -17,7 +18,7 @@ def spec_path(network):
 
 def use_cpus(count):
     """For this process and those it starts. The last ones: a machine's other work is on the first."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(os.getppid()))[-count:])
+    os.sched_setaffinity(0, CPUS[-count:])
 
 
 class Program:

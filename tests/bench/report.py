@@ -33,7 +33,8 @@ def compare(case, unit, figures, ours, peers, one_shard=None, floor_peer=None, f
     for peer in peers:
         result = {"case": case, "unit": unit, **more, "runs": len(figures[ours]),
                   "ours": medians[ours], "peer": peer, "peers": medians[peer],
-                  "ratio": ratio(figures[ours], figures[peer], smaller_is_better)}
+                  "ratio": ratio(figures[ours], figures[peer], smaller_is_better),
+                  "turns": {side: figures[side] for side in [ours, peer]}}
         if one_shard is not None:
             result["ours_one_shard"] = medians[one_shard]
             result["ratio_one_shard"] = ratio(figures[one_shard], figures[peer], smaller_is_better)
