@@ -103,37 +103,37 @@ static float ExpRow(int64_t n, const float* x, float* e, float* max) {
   return sum;
 }
 
-static void Activate(Activation activation, int64_t rows, int64_t columns, float* y) {
+static void Activate(Activation activation, int64_t rows, int64_t columns, const float* x,
+                     float* y) {
   if (activation == Activation::kSoftmax) {
-    for (int64_t r = 0; r < rows; ++r) {
-      float* row = y + r * columns;
+    for (int64_t r = 0; r < rows; ++r, x += columns, y += columns) {
       float max;
-      const Vec sum = Set(ExpRow(columns, row, row, &max));
+      const Vec sum = Set(ExpRow(columns, x, y, &max));
       ForVectors(columns, [&](int64_t j, int lanes) {
-        StoreLanes(row + j, lanes, Div(LoadLanes(row + j, lanes), sum));
+        StoreLanes(y + j, lanes, Div(LoadLanes(y + j, lanes), sum));
       });
     }
     return;
   }
   ForVectors(rows * columns, [&](int64_t i, int lanes) {
-    const Vec x = LoadLanes(y + i, lanes);
+    const Vec v = LoadLanes(x + i, lanes);
     switch (activation) {
-      case Activation::kRelu: return StoreLanes(y + i, lanes, Relu(x));
-      case Activation::kSigmoid: return StoreLanes(y + i, lanes, Sigmoid(x));
-      case Activation::kTanh: return StoreLanes(y + i, lanes, Tanh(x));
+      case Activation::kRelu: return StoreLanes(y + i, lanes, Relu(v));
+      case Activation::kSigmoid: return StoreLanes(y + i, lanes, Sigmoid(v));
+      case Activation::kTanh: return StoreLanes(y + i, lanes, Tanh(v));
       case Activation::kLinear:
-      case Activation::kSoftmax: return;
+      case Activation::kSoftmax: return StoreLanes(y + i, lanes, v);
     }
   });
 }
 
 static void ActivateBackward(Activation activation, int64_t rows, int64_t columns, const float* y,
-                             float* dy) {
+                             const float* dy, float* dx) {
   if (activation == Activation::kSoftmax) {
-    for (int64_t r = 0; r < rows; ++r, y += columns, dy += columns) {
+    for (int64_t r = 0; r < rows; ++r, y += columns, dy += columns, dx += columns) {
       float dot = 0.0f;
       for (int64_t j = 0; j < columns; ++j) dot = __builtin_fmaf(dy[j], y[j], dot);
-      for (int64_t j = 0; j < columns; ++j) dy[j] = (dy[j] - dot) * y[j];
+      for (int64_t j = 0; j < columns; ++j) dx[j] = (dy[j] - dot) * y[j];
     }
     return;
   }
@@ -142,13 +142,13 @@ static void ActivateBackward(Activation activation, int64_t rows, int64_t column
     const Vec g = LoadLanes(dy + i, lanes);
     switch (activation) {
       case Activation::kRelu:
-        return StoreLanes(dy + i, lanes, Select(Greater(v, Zero()), g, Zero()));
+        return StoreLanes(dx + i, lanes, Select(Greater(v, Zero()), g, Zero()));
       case Activation::kSigmoid:
-        return StoreLanes(dy + i, lanes, Mul(g, Mul(v, Sub(Set(1.0f), v))));
+        return StoreLanes(dx + i, lanes, Mul(g, Mul(v, Sub(Set(1.0f), v))));
       case Activation::kTanh:
-        return StoreLanes(dy + i, lanes, Mul(g, Sub(Set(1.0f), Mul(v, v))));
+        return StoreLanes(dx + i, lanes, Mul(g, Sub(Set(1.0f), Mul(v, v))));
       case Activation::kLinear:
-      case Activation::kSoftmax: return;
+      case Activation::kSoftmax: return StoreLanes(dx + i, lanes, g);
     }
   });
 }

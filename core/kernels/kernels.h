@@ -162,11 +162,11 @@ struct KernelTable {
 
   // y = a + b; y may be a or b.
   void (*add)(int64_t n, const float* a, const float* b, float* y);
-  // In place over [rows, columns]; columns matter to softmax only.
-  void (*activate)(Activation activation, int64_t rows, int64_t columns, float* y);
-  // dy becomes the gradient before the activation, given its output y.
+  // y = f(x) over [rows, columns]; columns matter to softmax only. y may be x.
+  void (*activate)(Activation activation, int64_t rows, int64_t columns, const float* x, float* y);
+  // dx = the gradient before the activation, given its output y. dx may be dy.
   void (*activate_backward)(Activation activation, int64_t rows, int64_t columns, const float* y,
-                            float* dy);
+                            const float* dy, float* dx);
   // losses[r] = log(sum of exp(logits[r])) - logits[r, labels[r]];
   // dlogits[r, j] = (softmax(logits[r])[j] - [j == labels[r]]) * scale, unless null.
   void (*cross_entropy)(int64_t rows, int64_t classes, const float* logits, const int32_t* labels,

@@ -1,5 +1,3 @@
-#include <algorithm>
-
 #include "core/layers/build.h"
 
 namespace lockstep {
@@ -27,17 +25,16 @@ class ActivationLayer final : public Layer {
 
   void Backward(const BackwardContext& c) const override {
     if (c.dx() == nullptr) return;
-    std::copy_n(c.dy, c.tile.samples * shape_.size(), c.dx());
-    if (c.logits) return;
-    c.step.kernels->activate_backward(activation_, c.tile.samples * shape_.positions(),
-                                      shape_.channels(), c.y, c.dx());
+    const kernels::Activation f = c.logits ? kernels::Activation::kLinear : activation_;
+    c.step.kernels->activate_backward(f, c.tile.samples * shape_.positions(), shape_.channels(),
+                                      c.y, c.dy, c.dx());
   }
 
  private:
   void Apply(const kernels::KernelTable& kernels, int64_t samples, const float* x, float* y,
              bool logits) const {
-    std::copy_n(x, samples * shape_.size(), y);
-    if (!logits) kernels.activate(activation_, samples * shape_.positions(), shape_.channels(), y);
+    const kernels::Activation f = logits ? kernels::Activation::kLinear : activation_;
+    kernels.activate(f, samples * shape_.positions(), shape_.channels(), x, y);
   }
 
   const kernels::Activation activation_;

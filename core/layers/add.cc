@@ -13,6 +13,8 @@ class Add final : public Layer {
 
   Shape output_shape() const override { return shape_; }
 
+  LayerTraits traits() const override { return {.passes_gradient = true}; }
+
   void Forward(const ForwardContext& c) const override {
     Sum(*c.step.kernels, c.tile.samples, c.inputs, c.y);
   }
@@ -21,7 +23,7 @@ class Add final : public Layer {
 
   void Backward(const BackwardContext& c) const override {
     for (float* dx : c.input_gradients) {
-      if (dx != nullptr) std::copy_n(c.dy, c.tile.samples * shape_.size(), dx);
+      if (dx != nullptr && dx != c.dy) std::copy_n(c.dy, c.tile.samples * shape_.size(), dx);
     }
   }
 

@@ -49,6 +49,7 @@ class Conv2D final : public Layer {
   LayerTraits traits() const override {
     return {.backward_reads_x = true,
             .backward_reads_y = activation_ != kernels::Activation::kLinear,
+            .overwrites_dy = activation_ != kernels::Activation::kLinear,
             .finish_reads_dy = spec_.use_bias() && positions() == 1,
             .absorbs_affine = activation_ == kernels::Activation::kLinear};
   }
@@ -124,7 +125,8 @@ class Conv2D final : public Layer {
   void Backward(const BackwardContext& c) const override {
     const kernels::KernelTable& kernels = *c.step.kernels;
     if (activation_ != kernels::Activation::kLinear) {
-      kernels.activate_backward(activation_, c.tile.samples * positions(), filters_, c.y, c.dy);
+      kernels.activate_backward(activation_, c.tile.samples * positions(), filters_, c.y, c.dy,
+                                c.dy);
     }
     if (spec_.use_bias()) {
       GatherSums(kernels, c.tile, c.dy, nullptr, nullptr, positions(), filters_, BiasSums(c));
@@ -233,7 +235,7 @@ class Conv2D final : public Layer {
              parameters[0], packed, parameters.size() > 1 ? parameters[1] : nullptr,
              activation_ == kernels::Activation::kRelu, scratch, y);
     if (activation_ != kernels::Activation::kRelu && activation_ != kernels::Activation::kLinear) {
-      kernels.activate(activation_, samples * positions(), filters_, y);
+      kernels.activate(activation_, samples * positions(), filters_, y, y);
     }
   }
 

@@ -48,6 +48,7 @@ class Dense final : public Layer {
   LayerTraits traits() const override {
     return {.backward_reads_x = true,
             .backward_reads_y = activation_ != kernels::Activation::kLinear,
+            .overwrites_dy = activation_ != kernels::Activation::kLinear,
             .finish_reads_dy = true,
             .ends_in_softmax = activation_ == kernels::Activation::kSoftmax,
             .absorbs_affine = activation_ == kernels::Activation::kLinear};
@@ -82,7 +83,7 @@ class Dense final : public Layer {
 
   void Backward(const BackwardContext& c) const override {
     if (!c.logits && activation_ != kernels::Activation::kLinear) {
-      c.step.kernels->activate_backward(activation_, c.tile.samples, units_, c.y, c.dy);
+      c.step.kernels->activate_backward(activation_, c.tile.samples, units_, c.y, c.dy, c.dy);
     }
     if (c.dx() == nullptr) return;
     const std::byte* packed = c.packed;
@@ -126,7 +127,7 @@ class Dense final : public Layer {
         activation_ == kernels::Activation::kLinear) {
       return;
     }
-    kernels.activate(activation_, samples, units_, y);
+    kernels.activate(activation_, samples, units_, y, y);
   }
 
   const v1::Dense spec_;

@@ -11,6 +11,8 @@ class GlobalAveragePooling2D final : public Layer {
 
   Shape output_shape() const override { return {channels_}; }
 
+  LayerTraits traits() const override { return {.cheap_backward = true}; }
+
   void Forward(const ForwardContext& c) const override {
     Average(*c.step.kernels, c.tile.samples, c.x(), c.y);
   }

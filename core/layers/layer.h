@@ -104,7 +104,7 @@ struct BackwardContext : LayerContext {
   // Null unless traits() says that they are read again.
   const float* x;
   const float* y;
-  float* dy;  // may be overwritten by Backward
+  float* dy;
   // By input; null when nobody needs it.
   std::span<float* const> input_gradients;
   // Per parameter: of kind kContraction one tensor a local node, `node_stride` floats apart; of
@@ -151,6 +151,12 @@ struct LayerTraits {
   bool synchronizes = false;
   bool backward_reads_x = false;
   bool backward_reads_y = false;
+  // Backward may change dy.
+  bool overwrites_dy = false;
+  // dx is dy for every input: Backward copies it to those that do not lie in the same place.
+  bool passes_gradient = false;
+  // Backward only spreads out a smaller dy: rather than keeping dx it may be called again.
+  bool cheap_backward = false;
   // FinishBackward reads dy of the whole batch.
   bool finish_reads_dy = false;
   // Ends in a softmax that a loss can take over (LayerContext::logits).

@@ -11,6 +11,8 @@ class MaxPooling2D final : public Layer {
 
   Shape output_shape() const override { return {g_.out_height, g_.out_width, g_.channels}; }
 
+  LayerTraits traits() const override { return {.cheap_backward = true}; }
+
   // The winners.
   int64_t saved_bytes(const Capacity& capacity) const override {
     return capacity.samples * out_size() * static_cast<int64_t>(sizeof(int32_t));

@@ -27,6 +27,8 @@ class Planner {
         nodes_(static_cast<int>(network.nodes().size())),
         forward_phase_(nodes_),
         backward_phase_(nodes_, -1),
+        last_backward_phase_(nodes_, -1),
+        gather_phase_(nodes_, -1),
         readers_(nodes_ + 1) {}
 
   void Run() {
@@ -117,7 +119,13 @@ class Planner {
         }
       }
       backward_phase_[i] = phase;
+      gather_phase_[i] = ready;
       if (traits.synchronizes) {
+        const int spreader = CheapReader(i);
+        if (spreader >= 0) {
+          PhaseAt(plan_.backward, phase).tile_calls.push_back({spreader, Call::kBackward});
+          last_backward_phase_[spreader] = phase;
+        }
         PhaseAt(plan_.backward, ready).tile_calls.push_back({i, Call::kGatherBackward});
         PhaseAt(plan_.backward, phase - 1).batch_calls.push_back({i, Call::kCombineBackward});
       }
@@ -126,6 +134,16 @@ class Planner {
         PhaseAt(plan_.backward, phase).batch_calls.push_back({i, Call::kFinishBackward});
       }
     }
+  }
+
+  // The only reader of a node's output, if its Backward can be called again to save keeping the
+  // node's dy from one phase to the next; else -1.
+  int CheapReader(int i) const {
+    if (readers_[i + 1].size() != 1) return -1;
+    const int reader = readers_[i + 1][0];
+    const bool cheap =
+        traits(reader).cheap_backward && SampleBytes(i + 1) > SampleBytes(reader + 1);
+    return cheap ? reader : -1;
   }
 
   void SizeTiles() {
@@ -150,6 +168,9 @@ class Planner {
   }
 
   // Times: forward phases from 0, backward phases after them; the loss comes between.
+  int LastBackwardTime(int i) const {
+    return BackwardTime(std::max(backward_phase_[i], last_backward_phase_[i]));
+  }
   int BackwardTime(int phase) const { return static_cast<int>(plan_.forward.size()) + phase; }
 
   void PlaceBatch() {
@@ -162,8 +183,13 @@ class Planner {
       if (plan_.storage[v] != v) continue;
       PlaceValue(v, turn);
       if (plan_.needs_gradient[v]) PlaceGradient(v, turn);
-      for (Place* place : {&plan_.values[v], &plan_.gradients[v]}) {
-        if (place->kind == Place::Kind::kBatch) pieces.push_back(&place->piece);
+    }
+    ShareGradients();
+    for (int v = 0; v <= nodes_; ++v) {
+      if (plan_.storage[v] != v) continue;
+      if (plan_.values[v].kind == Place::Kind::kBatch) pieces.push_back(&plan_.values[v].piece);
+      if (gradient_of_[v] == v && plan_.gradients[v].kind == Place::Kind::kBatch) {
+        pieces.push_back(&plan_.gradients[v].piece);
       }
     }
     for (std::vector<ArenaPiece>* list :
@@ -186,12 +212,9 @@ class Planner {
         if (computes_gradient) {
           plan_.backward_packed[i] = {layer.packed_bytes(Pass::kBackward), turn, end};
         }
-        plan_.saved[i].last = BackwardTime(backward_phase_[i]);
+        plan_.saved[i].last = LastBackwardTime(i);
         plan_.backward_sums[i] = {layer.backward_sums_bytes(capacity_),
-                                  plan_.gradients[i + 1].kind == Place::Kind::kBatch
-                                      ? plan_.gradients[i + 1].piece.first
-                                      : plan_.saved[i].last,
-                                  plan_.saved[i].last};
+                                  BackwardTime(gather_phase_[i]), BackwardTime(backward_phase_[i])};
       }
       for (ArenaPiece* piece : {&plan_.forward_packed[i], &plan_.backward_packed[i],
                                 &plan_.saved[i], &plan_.forward_sums[i], &plan_.backward_sums[i]}) {
@@ -219,45 +242,91 @@ class Planner {
   }
 
   void PlaceGradient(int v, int turn) {
+    const int producer = v - 1;
     ArenaPiece piece = {.bytes = capacity_.samples * SampleBytes(v)};
-    piece.first = piece.last = BackwardTime(backward_phase_[v - 1]);
+    piece.first = piece.last = LastBackwardTime(producer);
     for (int reader : readers_[v]) Extend(piece, BackwardTime(backward_phase_[reader]));
     if (v == Output()) Extend(piece, turn - 1);
-    const bool whole = piece.first < piece.last || traits(v - 1).finish_reads_dy;
+    const bool again = traits(producer).synchronizes && CheapReader(producer) >= 0;
+    const bool whole =
+        (piece.first < piece.last && !again) || v == Output() || traits(producer).finish_reads_dy;
     plan_.gradients[v] = {whole ? Place::Kind::kBatch : Place::Kind::kTile, piece};
   }
 
-  // What lives for one tile: times are numbers of calls within a phase.
+  // Lets the inputs of a layer that passes its gradient on share the place of its own: those that
+  // take it as it is, and at most one that others add to, or whose layer changes it, later.
+  void ShareGradients() {
+    gradient_of_.resize(nodes_ + 1);
+    std::iota(gradient_of_.begin(), gradient_of_.end(), 0);
+    for (int i = nodes_ - 1; i >= 0; --i) {
+      const int own = i + 1;
+      if (IsView(i) || !RunsBackward(i) || !traits(i).passes_gradient) continue;
+      if (gradient_of_[own] != own) continue;
+      std::vector<int> shared;
+      int last_read = 0;
+      int changing = 0;  // the input that is changed later, and when
+      int changed = BackwardTime(static_cast<int>(plan_.backward.size()));
+      for (int input : node(i).inputs) {
+        const int v = plan_.storage[input];
+        if (!plan_.needs_gradient[v] || plan_.last_reader[v] != i) continue;
+        const bool overwritten = traits(v - 1).overwrites_dy;
+        if (readers_[v].size() == 1 && !overwritten) {
+          last_read = std::max(last_read, LastBackwardTime(v - 1));
+          shared.push_back(v);
+        } else if (changing == 0) {
+          changing = v;
+          if (overwritten) changed = BackwardTime(backward_phase_[v - 1]);
+          for (int reader : readers_[v]) {
+            if (reader != i) changed = std::min(changed, BackwardTime(backward_phase_[reader]));
+          }
+        }
+      }
+      if (changing > 0 && last_read < changed) shared.push_back(changing);
+      Place& place = plan_.gradients[own];
+      for (int v : shared) {
+        const Place& other = plan_.gradients[v];
+        Extend(place.piece, other.piece.first);
+        Extend(place.piece, other.piece.last);
+        if (other.kind == Place::Kind::kBatch || place.piece.first < place.piece.last) {
+          place.kind = Place::Kind::kBatch;
+        }
+        gradient_of_[v] = own;
+      }
+    }
+  }
+
+  // What lives for one tile; times are the numbers of calls, counted over all phases.
   void PlaceTiles() {
     int64_t scratch = 0;
+    std::vector<ArenaPiece*> pieces;
+    int time = 0;
     for (std::vector<Phase>* phases : {&plan_.forward, &plan_.backward}) {
       for (const Phase& phase : *phases) {
-        std::vector<ArenaPiece*> pieces;
-        for (int t = 0; t < std::ssize(phase.tile_calls); ++t) {
-          const PlannedCall& call = phase.tile_calls[t];
+        for (const PlannedCall& call : phase.tile_calls) {
           const Network::Node& n = node(call.node);
           const bool backward = call.call >= Call::kGatherBackward;
-          std::vector<Place>& places = backward ? plan_.gradients : plan_.values;
           int64_t added = 0;
           for (size_t k = 0; k <= n.inputs.size(); ++k) {
             const int v = k == 0 ? call.node + 1 : plan_.storage[n.inputs[k - 1]];
-            if (k > 0 && backward && plan_.Adds(call.node, v)) {
-              added += RoundUp(phase.tile_samples * SampleBytes(v));
+            const int64_t bytes = phase.tile_samples * SampleBytes(v);
+            if (k > 0 && backward && plan_.Adds(call.node, v)) added += RoundUp(bytes);
+            Place& place = backward ? plan_.gradients[gradient_of_[v]] : plan_.values[v];
+            if (place.kind != Place::Kind::kTile) continue;
+            if (std::find(pieces.begin(), pieces.end(), &place.piece) == pieces.end()) {
+              place.piece = {.bytes = 0, .first = time, .last = time};
+              pieces.push_back(&place.piece);
             }
-            if (places[v].kind != Place::Kind::kTile) continue;
-            ArenaPiece& piece = places[v].piece;
-            if (std::find(pieces.begin(), pieces.end(), &piece) == pieces.end()) {
-              piece = {.bytes = phase.tile_samples * SampleBytes(v), .first = t, .last = t};
-              pieces.push_back(&piece);
-            }
-            Extend(piece, t);
+            place.piece.bytes = std::max(place.piece.bytes, bytes);
+            Extend(place.piece, time);
           }
           scratch = std::max(scratch, added + n.layer->scratch_bytes(phase.tile_samples));
+          ++time;
         }
-        plan_.scratch_offset = std::max(plan_.scratch_offset, PlanArena(pieces));
       }
     }
+    plan_.scratch_offset = PlanArena(pieces);
     plan_.thread_bytes = plan_.scratch_offset + RoundUp(scratch);
+    for (int v = 0; v <= nodes_; ++v) plan_.gradients[v] = plan_.gradients[gradient_of_[v]];
   }
 
   static int64_t RoundUp(int64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -266,9 +335,16 @@ class Planner {
   const Capacity& capacity_;
   StepPlan& plan_;
   const int nodes_;
-  std::vector<int> forward_phase_;         // by node: of its Forward
-  std::vector<int> backward_phase_;        // of its Backward, or -1
-  std::vector<std::vector<int>> readers_;  // by value that is not a view: nodes, ascending
+  // By node: the phases of its Forward, of its Backward (-1: none), of a second call of that (-1),
+  // and of its GatherBackward.
+  std::vector<int> forward_phase_;
+  std::vector<int> backward_phase_;
+  std::vector<int> last_backward_phase_;
+  std::vector<int> gather_phase_;
+  // By value that is not a view: nodes, ascending.
+  std::vector<std::vector<int>> readers_;
+  // By value: the one whose gradient's place its own shares, or itself.
+  std::vector<int> gradient_of_;
 };
 
 }  // namespace

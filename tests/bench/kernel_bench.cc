@@ -295,11 +295,11 @@ class Bench {
            [=](const KernelTable& t) { t.add(rows * channels, x.get(), y.get(), out.get()); }},
           {"relu", 2,
            [=](const KernelTable& t) {
-             t.activate(kernels::Activation::kRelu, rows, channels, out.get());
+             t.activate(kernels::Activation::kRelu, rows, channels, x.get(), out.get());
            }},
           {"relu backward", 3,
            [=](const KernelTable& t) {
-             t.activate_backward(kernels::Activation::kRelu, rows, channels, x.get(), out.get());
+             t.activate_backward(kernels::Activation::kRelu, rows, channels, x.get(), out.get(), out.get());
            }},
       };
       for (const auto& c : cases) {
