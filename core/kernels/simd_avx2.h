@@ -7,6 +7,10 @@ constexpr int kLanes = 8;
 constexpr int kTileVectors = 2;
 constexpr int kTileRows[kTileVectors + 1] = {0, 8, 6};
 
+// Vectors of channels that sums over rows, and BatchNorm, keep in registers at once.
+constexpr int kSumVectors = 1;
+constexpr int kNormalizeVectors = 2;
+
 using Vec = __m256;
 using Mask = __m256;
 

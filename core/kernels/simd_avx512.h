@@ -10,6 +10,10 @@ constexpr int kLanes = 16;
 constexpr int kTileVectors = 4;
 constexpr int kTileRows[kTileVectors + 1] = {0, 8, 8, 8, 6};
 
+// Vectors of channels that sums over rows, and BatchNorm, keep in registers at once.
+constexpr int kSumVectors = 2;
+constexpr int kNormalizeVectors = 4;
+
 using Vec = __m512;
 using Mask = __mmask16;
 

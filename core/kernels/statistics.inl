@@ -1,107 +1,180 @@
 // Sums across samples (rule 2), BatchNorm's apply and backward (rule 6), pooling. Vectors run
 // across channels. A block's rows go to four accumulators by row mod 4, combined (0+1)+(2+3).
 
-// sums[q] += body(row) over the block's rows, q = row mod 4, for kSums sums at once.
-template <int kSums, typename Body>
-static inline void SumRows(int64_t rows, Body body, Vec (&out)[kSums]) {
-  Vec sum[kSums][4];
-  for (int s = 0; s < kSums; ++s) {
-    for (int q = 0; q < 4; ++q) sum[s][q] = Zero();
+// Rows are read far ahead of use: the hardware's prefetching ends at every page.
+constexpr int64_t kPrefetchFloats = 768;
+
+// Cuts the channels into groups of at most kMost vectors: body(first channel, vectors, partial,
+// lanes of the last vector), vectors and partial as Constants.
+template <int kMost, typename Body>
+static inline void ForChannels(int64_t channels, Body body) {
+  for (int64_t c = 0; c < channels; c += kMost * kLanes) {
+    const int64_t rest = channels - c < kMost * kLanes ? channels - c : kMost * kLanes;
+    WithConstant<kMost>((rest + kLanes - 1) / kLanes, [&](auto vectors) {
+      const int last_lanes = static_cast<int>(rest - (vectors.value - 1) * kLanes);
+      if (last_lanes == kLanes) {
+        body(c, vectors, Constant<0>(), last_lanes);
+      } else {
+        body(c, vectors, Constant<1>(), last_lanes);
+      }
+    });
+  }
+}
+
+// The vectors of one row's group of channels.
+template <int kVectors>
+struct Row {
+  Vec v[kVectors];
+};
+
+template <int kVectors, bool kPartial>
+static inline Row<kVectors> LoadRow(const float* p, int last_lanes) {
+  Row<kVectors> row;
+  UNROLL for (int v = 0; v < kVectors; ++v) {
+    row.v[v] = LoadColumns<kPartial>(p, v, kVectors, last_lanes);
+  }
+  return row;
+}
+
+template <int kVectors, bool kPartial>
+static inline void StoreRow(float* p, int last_lanes, const Row<kVectors>& row) {
+  UNROLL for (int v = 0; v < kVectors; ++v) {
+    StoreColumns<kPartial>(p, v, kVectors, last_lanes, row.v[v]);
+  }
+}
+
+template <int kVectors>
+static inline void PrefetchRow(const float* p) {
+  UNROLL for (int v = 0; v < kVectors; ++v) Prefetch(p + v * kLanes + kPrefetchFloats);
+}
+
+// Adds body(row, v, lane) to accumulator row mod 4 of every vector v and sum, over the rows of a
+// block: body changes lane[kSums].
+template <int kSums, int kVectors, typename Body>
+static inline void SumRows(int64_t rows, Body body, Row<kVectors> (&out)[kSums]) {
+  Row<kVectors> sum[4][kSums];
+  UNROLL for (int q = 0; q < 4; ++q) {
+    UNROLL for (int s = 0; s < kSums; ++s) {
+      UNROLL for (int v = 0; v < kVectors; ++v) sum[q][s].v[v] = Zero();
+    }
   }
   int64_t r = 0;
   for (; r + 4 <= rows; r += 4) {
-    UNROLL for (int q = 0; q < 4; ++q) {
-      Vec lane[kSums];
-      for (int s = 0; s < kSums; ++s) lane[s] = sum[s][q];
-      body(r + q, lane);
-      for (int s = 0; s < kSums; ++s) sum[s][q] = lane[s];
-    }
+    UNROLL for (int q = 0; q < 4; ++q) body(r + q, sum[q]);
   }
   UNROLL for (int q = 0; q < 3; ++q) {
-    if (r + q < rows) {
-      Vec lane[kSums];
-      for (int s = 0; s < kSums; ++s) lane[s] = sum[s][q];
-      body(r + q, lane);
-      for (int s = 0; s < kSums; ++s) sum[s][q] = lane[s];
-    }
+    if (r + q < rows) body(r + q, sum[q]);
   }
-  for (int s = 0; s < kSums; ++s) {
-    out[s] = Add(Add(sum[s][0], sum[s][1]), Add(sum[s][2], sum[s][3]));
+  UNROLL for (int s = 0; s < kSums; ++s) {
+    UNROLL for (int v = 0; v < kVectors; ++v) {
+      out[s].v[v] = Add(Add(sum[0][s].v[v], sum[1][s].v[v]), Add(sum[2][s].v[v], sum[3][s].v[v]));
+    }
   }
 }
 
 static void BlockMoments(const float* x, int64_t rows, int64_t channels, float* s1, float* s2) {
-  ForVectors(channels, [&](int64_t c, int lanes) {
-    const Vec x0 = LoadLanes(x + c, lanes);
-    Vec out[2];
-    SumRows<2>(
+  ForChannels<kSumVectors>(channels, [&](int64_t c, auto vectors, auto partial, int last_lanes) {
+    constexpr int kVectors = vectors.value;
+    constexpr bool kPartial = partial.value != 0;
+    const Row<kVectors> x0 = LoadRow<kVectors, kPartial>(x + c, last_lanes);
+    Row<kVectors> out[2];
+    SumRows<2, kVectors>(
         rows,
-        [&](int64_t r, Vec(&sum)[2]) {
-          const Vec d = Sub(LoadLanes(x + r * channels + c, lanes), x0);
-          sum[0] = Add(sum[0], d);
-          sum[1] = Fma(d, d, sum[1]);
+        [&](int64_t r, Row<kVectors>(&sum)[2]) {
+          const float* p = x + r * channels + c;
+          PrefetchRow<kVectors>(p);
+          const Row<kVectors> row = LoadRow<kVectors, kPartial>(p, last_lanes);
+          UNROLL for (int v = 0; v < kVectors; ++v) {
+            const Vec d = Sub(row.v[v], x0.v[v]);
+            sum[0].v[v] = Add(sum[0].v[v], d);
+            sum[1].v[v] = Fma(d, d, sum[1].v[v]);
+          }
         },
         out);
-    StoreLanes(s1 + c, lanes, out[0]);
-    StoreLanes(s2 + c, lanes, out[1]);
+    StoreRow<kVectors, kPartial>(s1 + c, last_lanes, out[0]);
+    StoreRow<kVectors, kPartial>(s2 + c, last_lanes, out[1]);
   });
 }
 
 static void BlockSums(const float* dy, const float* x, const float* m, int64_t rows,
                       int64_t channels, float* s1, float* s2) {
-  ForVectors(channels, [&](int64_t c, int lanes) {
+  ForChannels<kSumVectors>(channels, [&](int64_t c, auto vectors, auto partial, int last_lanes) {
+    constexpr int kVectors = vectors.value;
+    constexpr bool kPartial = partial.value != 0;
     if (x == nullptr) {
-      Vec out[1];
-      SumRows<1>(
+      Row<kVectors> out[1];
+      SumRows<1, kVectors>(
           rows,
-          [&](int64_t r, Vec(&sum)[1]) {
-            sum[0] = Add(sum[0], LoadLanes(dy + r * channels + c, lanes));
+          [&](int64_t r, Row<kVectors>(&sum)[1]) {
+            const Row<kVectors> g =
+                LoadRow<kVectors, kPartial>(dy + r * channels + c, last_lanes);
+            UNROLL for (int v = 0; v < kVectors; ++v) sum[0].v[v] = Add(sum[0].v[v], g.v[v]);
           },
           out);
-      StoreLanes(s1 + c, lanes, out[0]);
-      return;
+      return StoreRow<kVectors, kPartial>(s1 + c, last_lanes, out[0]);
     }
-    const Vec mean = LoadLanes(m + c, lanes);
-    Vec out[2];
-    SumRows<2>(
+    const Row<kVectors> mean = LoadRow<kVectors, kPartial>(m + c, last_lanes);
+    Row<kVectors> out[2];
+    SumRows<2, kVectors>(
         rows,
-        [&](int64_t r, Vec(&sum)[2]) {
-          const Vec g = LoadLanes(dy + r * channels + c, lanes);
-          const Vec d = Sub(LoadLanes(x + r * channels + c, lanes), mean);
-          sum[0] = Add(sum[0], g);
-          sum[1] = Fma(g, d, sum[1]);
+        [&](int64_t r, Row<kVectors>(&sum)[2]) {
+          const float* p = x + r * channels + c;
+          PrefetchRow<kVectors>(p);
+          const Row<kVectors> g = LoadRow<kVectors, kPartial>(dy + r * channels + c, last_lanes);
+          const Row<kVectors> row = LoadRow<kVectors, kPartial>(p, last_lanes);
+          UNROLL for (int v = 0; v < kVectors; ++v) {
+            sum[0].v[v] = Add(sum[0].v[v], g.v[v]);
+            sum[1].v[v] = Fma(g.v[v], Sub(row.v[v], mean.v[v]), sum[1].v[v]);
+          }
         },
         out);
-    StoreLanes(s1 + c, lanes, out[0]);
-    StoreLanes(s2 + c, lanes, out[1]);
+    StoreRow<kVectors, kPartial>(s1 + c, last_lanes, out[0]);
+    StoreRow<kVectors, kPartial>(s2 + c, last_lanes, out[1]);
   });
 }
 
 static void Normalize(const float* x, int64_t rows, int64_t channels, const float* m,
                       const float* a, const float* b, float* y) {
-  ForVectors(channels, [&](int64_t c, int lanes) {
-    const Vec mv = LoadLanes(m + c, lanes);
-    const Vec av = LoadLanes(a + c, lanes);
-    const Vec bv = LoadLanes(b + c, lanes);
-    for (int64_t i = c; i < rows * channels; i += channels) {
-      StoreLanes(y + i, lanes, Fma(Sub(LoadLanes(x + i, lanes), mv), av, bv));
-    }
-  });
+  ForChannels<kNormalizeVectors>(
+      channels, [&](int64_t c, auto vectors, auto partial, int last_lanes) {
+        constexpr int kVectors = vectors.value;
+        constexpr bool kPartial = partial.value != 0;
+        const Row<kVectors> mv = LoadRow<kVectors, kPartial>(m + c, last_lanes);
+        const Row<kVectors> av = LoadRow<kVectors, kPartial>(a + c, last_lanes);
+        const Row<kVectors> bv = LoadRow<kVectors, kPartial>(b + c, last_lanes);
+        for (int64_t i = c; i < rows * channels; i += channels) {
+          PrefetchRow<kVectors>(x + i);
+          Row<kVectors> row = LoadRow<kVectors, kPartial>(x + i, last_lanes);
+          UNROLL for (int v = 0; v < kVectors; ++v) {
+            row.v[v] = Fma(Sub(row.v[v], mv.v[v]), av.v[v], bv.v[v]);
+          }
+          StoreRow<kVectors, kPartial>(y + i, last_lanes, row);
+        }
+      });
 }
 
 static void NormalizeBackward(const float* dy, const float* x, int64_t rows, int64_t channels,
                               const float* m, const float* k0, const float* k1, const float* k2,
                               float* dx) {
-  ForVectors(channels, [&](int64_t c, int lanes) {
-    const Vec mv = LoadLanes(m + c, lanes);
-    const Vec k0v = LoadLanes(k0 + c, lanes);
-    const Vec k1v = LoadLanes(k1 + c, lanes);
-    const Vec k2v = LoadLanes(k2 + c, lanes);
-    for (int64_t i = c; i < rows * channels; i += channels) {
-      const Vec inner = Fma(LoadLanes(dy + i, lanes), k1v, k0v);
-      StoreLanes(dx + i, lanes, Fma(Sub(LoadLanes(x + i, lanes), mv), k2v, inner));
-    }
-  });
+  ForChannels<kNormalizeVectors>(
+      channels, [&](int64_t c, auto vectors, auto partial, int last_lanes) {
+        constexpr int kVectors = vectors.value;
+        constexpr bool kPartial = partial.value != 0;
+        const Row<kVectors> mv = LoadRow<kVectors, kPartial>(m + c, last_lanes);
+        const Row<kVectors> k0v = LoadRow<kVectors, kPartial>(k0 + c, last_lanes);
+        const Row<kVectors> k1v = LoadRow<kVectors, kPartial>(k1 + c, last_lanes);
+        const Row<kVectors> k2v = LoadRow<kVectors, kPartial>(k2 + c, last_lanes);
+        for (int64_t i = c; i < rows * channels; i += channels) {
+          PrefetchRow<kVectors>(x + i);
+          PrefetchRow<kVectors>(dy + i);
+          Row<kVectors> row = LoadRow<kVectors, kPartial>(x + i, last_lanes);
+          const Row<kVectors> g = LoadRow<kVectors, kPartial>(dy + i, last_lanes);
+          UNROLL for (int v = 0; v < kVectors; ++v) {
+            row.v[v] = Fma(Sub(row.v[v], mv.v[v]), k2v.v[v], Fma(g.v[v], k1v.v[v], k0v.v[v]));
+          }
+          StoreRow<kVectors, kPartial>(dx + i, last_lanes, row);
+        }
+      });
 }
 
 // Calls body(tap, offset in x) for the taps of a window in (kh, kw) order.
