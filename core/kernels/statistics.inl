@@ -177,33 +177,50 @@ static void NormalizeBackward(const float* dy, const float* x, int64_t rows, int
       });
 }
 
-// Calls body(tap, offset in x) for the taps of a window in (kh, kw) order.
-template <typename Body>
+// A pooling window's taps, in (kh, kw) order: kSide x kSide of them, or with kSide 0 as the geometry
+// says. Two by two is what nearly all networks use.
+template <int kSide, typename Body>
 static inline void ForTaps(const PoolGeometry& g, Body body) {
-  int32_t tap = 0;
-  for (int64_t i = 0; i < g.pool_height; ++i) {
-    for (int64_t j = 0; j < g.pool_width; ++j) body(tap++, (i * g.width + j) * g.channels);
+  if constexpr (kSide > 0) {
+    UNROLL for (int i = 0; i < kSide; ++i) {
+      UNROLL for (int j = 0; j < kSide; ++j) {
+        body(i * kSide + j, (i * g.width + j) * g.channels);
+      }
+    }
+  } else {
+    int32_t tap = 0;
+    for (int64_t i = 0; i < g.pool_height; ++i) {
+      for (int64_t j = 0; j < g.pool_width; ++j) body(tap++, (i * g.width + j) * g.channels);
+    }
   }
 }
 
-// Calls body(offset in x, offset in y, lanes) for every window and vector of channels.
+// Calls body(side, offset in x, offset in y, lanes) for every window and vector of channels; side,
+// a Constant, is for ForTaps.
 template <typename Body>
 static inline void ForWindows(const PoolGeometry& g, Body body) {
-  for (int64_t i = 0; i < g.out_height; ++i) {
-    for (int64_t j = 0; j < g.out_width; ++j) {
-      const int64_t in = (i * g.stride_height * g.width + j * g.stride_width) * g.channels;
-      const int64_t out = (i * g.out_width + j) * g.channels;
-      ForVectors(g.channels, [&](int64_t c, int lanes) { body(in + c, out + c, lanes); });
+  const auto walk = [&](auto side) {
+    for (int64_t i = 0; i < g.out_height; ++i) {
+      for (int64_t j = 0; j < g.out_width; ++j) {
+        const int64_t in = (i * g.stride_height * g.width + j * g.stride_width) * g.channels;
+        const int64_t out = (i * g.out_width + j) * g.channels;
+        ForVectors(g.channels, [&](int64_t c, int lanes) { body(side, in + c, out + c, lanes); });
+      }
     }
+  };
+  if (g.pool_height == 2 && g.pool_width == 2) {
+    walk(Constant<2>());
+  } else {
+    walk(Constant<0>());
   }
 }
 
 // A later tap wins only if it is greater, or NaN (rule 7).
 static void MaxPool(const PoolGeometry& g, const float* x, float* y, int32_t* winners) {
-  ForWindows(g, [&](int64_t in, int64_t out, int lanes) {
+  ForWindows(g, [&](auto side, int64_t in, int64_t out, int lanes) {
     Vec best = LoadLanes(x + in, lanes);
     Vec winner = SetBits(0);
-    ForTaps(g, [&](int32_t tap, int64_t offset) {
+    ForTaps<side.value>(g, [&](int32_t tap, int64_t offset) {
       if (tap == 0) return;
       const Vec v = LoadLanes(x + in + offset, lanes);
       const Mask wins = Or(Greater(v, best), IsNan(v));
@@ -224,10 +241,10 @@ static void MaxPoolBackward(const PoolGeometry& g, const int32_t* winners, const
     ForVectors(g.height * g.width * g.channels,
                [&](int64_t i, int lanes) { StoreLanes(dx + i, lanes, Zero()); });
   }
-  ForWindows(g, [&](int64_t in, int64_t out, int lanes) {
+  ForWindows(g, [&](auto side, int64_t in, int64_t out, int lanes) {
     const Vec winner = LoadLanes(reinterpret_cast<const float*>(winners + out), lanes);
     const Vec gradient = LoadLanes(dy + out, lanes);
-    ForTaps(g, [&](int32_t tap, int64_t offset) {
+    ForTaps<side.value>(g, [&](int32_t tap, int64_t offset) {
       float* p = dx + in + offset;
       const Vec part = Select(EqualBits(winner, SetBits(tap)), gradient, Zero());
       StoreLanes(p, lanes, Add(overlap ? LoadLanes(p, lanes) : Zero(), part));
