@@ -72,18 +72,21 @@ TrainingPass::TrainingPass(const Network& network, const Capacity& capacity, int
   work_.reserve(capacity.samples + capacity.shards);
 }
 
-void TrainingPass::Forward(const StepContext& step, const float* parameters, float* buffers) {
-  RunForwardPhases(step, parameters, buffers, nullptr);
+void TrainingPass::Forward(const StepContext& step, const float* parameters, float* buffers,
+                           Loader load) {
+  RunForwardPhases(step, parameters, buffers, load, nullptr);
 }
 
 void TrainingPass::RunForwardPhases(const StepContext& step, const float* parameters,
-                                    float* buffers, const Watcher* watcher) {
+                                    float* buffers, Loader load, const Watcher* watcher) {
   for (size_t i = 0; i < parameter_.size(); ++i) {
     parameter_[i] = parameters + network_.parameters()[i].offset;
   }
   for (size_t i = 0; i < buffer_.size(); ++i) buffer_[i] = buffers + network_.buffers()[i].offset;
   Pack(step, Pass::kForward);
-  for (const Phase& phase : plan_.forward) RunPhase(step, phase, watcher);
+  for (const Phase& phase : plan_.forward) {
+    RunPhase(step, phase, &phase == &plan_.forward.front() ? &load : nullptr, watcher);
+  }
 }
 
 void TrainingPass::Backward(const StepContext& step, const float* parameters) {
@@ -91,7 +94,7 @@ void TrainingPass::Backward(const StepContext& step, const float* parameters) {
     parameter_[i] = parameters + network_.parameters()[i].offset;
   }
   Pack(step, Pass::kBackward);
-  for (const Phase& phase : plan_.backward) RunPhase(step, phase, nullptr);
+  for (const Phase& phase : plan_.backward) RunPhase(step, phase, nullptr, nullptr);
 }
 
 void TrainingPass::Pack(const StepContext& step, Pass pass) {
@@ -131,13 +134,15 @@ void TrainingPass::CutTiles(const Batch& batch, int threads, const Phase& phase)
   }
 }
 
-void TrainingPass::RunPhase(const StepContext& step, const Phase& phase, const Watcher* watcher) {
+void TrainingPass::RunPhase(const StepContext& step, const Phase& phase, const Loader* load,
+                            const Watcher* watcher) {
   CutTiles(*step.batch, step.pool->threads(), phase);
   step.pool->ParallelFor(std::ssize(work_), [&](int64_t i, int thread) {
     const Tile& range = work_[i];
     for (int64_t n = 0; n < range.samples; n += phase.tile_samples) {
       const Tile tile = {range.begin + n, std::min(phase.tile_samples, range.samples - n),
                          range.shard};
+      if (load != nullptr) (*load)(tile, At(plan_.values[0], 0, tile, thread));
       for (const PlannedCall& call : phase.tile_calls) Run(step, call, tile, thread, watcher);
     }
   });
@@ -274,7 +279,7 @@ void TrainingPass::Reduce(const StepContext& step) {
 }
 
 const Network::Node* TrainingPass::FirstNonFinite(const StepContext& step, const float* parameters,
-                                                  std::span<const float> buffers) {
+                                                  std::span<const float> buffers, Loader load) {
   std::vector<float> copy(buffers.begin(), buffers.end());
   const int none = static_cast<int>(network_.nodes().size());
   std::atomic<int> first = none;
@@ -284,7 +289,7 @@ const Network::Node* TrainingPass::FirstNonFinite(const StepContext& step, const
     }
   };
   const Watcher watcher = watch;
-  RunForwardPhases(step, parameters, copy.data(), &watcher);
+  RunForwardPhases(step, parameters, copy.data(), load, &watcher);
   return first == none ? nullptr : &network_.nodes()[first];
 }
 

@@ -23,14 +23,16 @@ class TrainingPass {
   // What the constructor allocates.
   static int64_t MemoryBytes(const Network& network, const Capacity& capacity, int nodes);
 
-  // Inputs of the batch, scaled: [samples, input], to be written before Forward.
-  float* input() { return BatchValue(plan_.values[0]); }
+  // Writes the inputs of a tile's samples, scaled, to x. Called once a sample, on any thread, just
+  // before the first layer reads it.
+  using Loader = absl::FunctionRef<void(const Tile& tile, float* x)>;
+
   // After Forward: [samples, output].
   const float* output() const { return output_; }
   // Gradient of the loss at output(), to be written before Backward.
   float* output_gradient() { return output_gradient_; }
 
-  void Forward(const StepContext& step, const float* parameters, float* buffers);
+  void Forward(const StepContext& step, const float* parameters, float* buffers, Loader load);
   void Backward(const StepContext& step, const float* parameters);
 
   // Combines the gradients of all nodes and workers; the result is whole in gradient().
@@ -43,20 +45,21 @@ class TrainingPass {
   // Runs Forward again to find the first layer whose output has a value that is not finite; null
   // when all are.
   const Network::Node* FirstNonFinite(const StepContext& step, const float* parameters,
-                                      std::span<const float> buffers);
+                                      std::span<const float> buffers, Loader load);
 
  private:
   // Sees the output of each Forward call.
   using Watcher = absl::FunctionRef<void(int node, const float* y, int64_t count)>;
 
-  void RunPhase(const StepContext& step, const Phase& phase, const Watcher* watcher);
+  void RunPhase(const StepContext& step, const Phase& phase, const Loader* load,
+                const Watcher* watcher);
   void Run(const StepContext& step, const PlannedCall& call, const Tile& tile, int thread,
            const Watcher* watcher);
   void RunForward(const StepContext& step, const PlannedCall& call, const Tile& tile, int thread,
                   const Watcher* watcher);
   void RunBackward(const StepContext& step, const PlannedCall& call, const Tile& tile, int thread);
   void RunForwardPhases(const StepContext& step, const float* parameters, float* buffers,
-                        const Watcher* watcher);
+                        Loader load, const Watcher* watcher);
   void Pack(const StepContext& step, Pass pass);
   void CutTiles(const Batch& batch, int threads, const Phase& phase);
 

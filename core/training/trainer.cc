@@ -8,7 +8,6 @@
 #include "core/data/digest.h"
 #include "core/inference/inference_pass.h"
 #include "core/layers/row_sums.h"
-#include "core/layers/rows.h"
 #include "core/network/network.h"
 #include "core/network/training_pass.h"
 #include "core/network/weights_file.h"
@@ -66,8 +65,7 @@ struct Trainer::Impl {
   }
 
   absl::Status Step();
-  absl::StatusOr<BatchSums> TrainBatch();
-  void Gather(std::span<const int32_t> samples);
+  absl::StatusOr<BatchSums> TrainBatch(std::span<const int32_t> samples);
   double SumOverBatch(const float* values);
   absl::Status CheckFiniteState() const;
   std::string StateHash() const;
@@ -98,19 +96,6 @@ struct Trainer::Impl {
   int64_t step = 0;
 };
 
-void Trainer::Impl::Gather(std::span<const int32_t> samples) {
-  const int64_t size = network.input().size();
-  ParallelRows(*context.pool, std::ssize(samples), 8, [&](int64_t begin, int64_t end) {
-    train.Inputs(*context.kernels, samples.subspan(begin, end - begin),
-                 pass.input() + begin * size);
-  });
-  if (loss.has_classes()) {
-    train.Labels(samples, batch_labels.data());
-  } else {
-    train.Values(samples, batch_values.data());
-  }
-}
-
 // Over all shards, as the contract sums across samples (rule 2).
 double Trainer::Impl::SumOverBatch(const float* values) {
   for (size_t i = 0; i < node_counts.size(); ++i) {
@@ -122,9 +107,17 @@ double Trainer::Impl::SumOverBatch(const float* values) {
   return node_sums[0];
 }
 
-absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch() {
+absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch(std::span<const int32_t> samples) {
   context.step = step;
-  pass.Forward(context, parameters.data(), buffers.data());
+  const auto load = [&](const Tile& tile, float* x) {
+    train.Inputs(*context.kernels, samples.subspan(tile.begin, tile.samples), x);
+  };
+  if (loss.has_classes()) {
+    train.Labels(samples, batch_labels.data());
+  } else {
+    train.Values(samples, batch_values.data());
+  }
+  pass.Forward(context, parameters.data(), buffers.data(), load);
 
   const Targets targets = {batch_labels.data(), batch_values.data()};
   const int64_t columns = network.output().size();
@@ -133,7 +126,8 @@ absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch() {
                losses.data(), pass.output_gradient());
   BatchSums sums = {.samples = batch.global_samples, .loss = SumOverBatch(losses.data())};
   if (!std::isfinite(sums.loss)) {
-    const Network::Node* node = pass.FirstNonFinite(context, parameters.data(), buffers.span());
+    const Network::Node* node =
+        pass.FirstNonFinite(context, parameters.data(), buffers.span(), load);
     return absl::FailedPreconditionError(
         absl::StrCat("the loss is no longer finite at step ", step + 1,
                      node == nullptr ? ""
@@ -166,10 +160,8 @@ absl::Status Trainer::Impl::Step() {
   }
   const int64_t first = in_epoch * training.batch_size();
   const int64_t samples = std::min(training.batch_size(), train.samples() - first);
-  Gather(std::span(order).subspan(first, samples));
-
   SetSamples(samples, batch);
-  auto sums = TrainBatch();
+  auto sums = TrainBatch(std::span(order).subspan(first, samples));
   if (!sums.ok()) return sums.status();
   if (auto s = collective.status(); !s.ok()) return s;
   ++step;

@@ -99,10 +99,12 @@ Bits RunStep(const Network& network, Collective& collective, const std::vector<i
 
   std::mt19937 random(6);
   std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
-  for (int64_t i = 0; i < batch.samples * network.input().size(); ++i) {
-    pass.input()[i] = uniform(random);
-  }
-  pass.Forward(step, parameters.data(), buffers.data());
+  const int64_t input_size = network.input().size();
+  std::vector<float> inputs(batch.samples * input_size);
+  for (float& v : inputs) v = uniform(random);
+  pass.Forward(step, parameters.data(), buffers.data(), [&](const Tile& tile, float* x) {
+    std::copy_n(inputs.data() + tile.begin * input_size, tile.samples * input_size, x);
+  });
   const int64_t outputs = batch.samples * network.output().size();
   for (int64_t i = 0; i < outputs; ++i) pass.output_gradient()[i] = uniform(random);
   Bits bits;
