@@ -5,7 +5,7 @@ A case is a generator of results (see report.compare). `options` are bench.py's.
 
 import contextlib
 import functools
-import pathlib
+import json
 import subprocess
 import tempfile
 import time
@@ -13,7 +13,7 @@ import time
 import numpy as np
 from processes import (DEBIAN_PYTHON, HERE, OnnxRuntime, Program, Torch, pythons_with_torch,
                        spec_path, use_cpus)
-from report import alternate, compare
+from report import alternate, compare, judged
 from service import FASHION_MNIST_SAMPLES, TrainingService, fashion_mnist
 
 NETWORKS = ["mlp", "cnn", "resnet20", "mlp-sigmoid", "mlp-wide"]
@@ -75,11 +75,9 @@ def shards(options, network):
         for measure in sides.values():
             measure()  # makes and warms it up
         figures = alternate(sides, options.runs)
-    for result in compare(f"train {network}, batch {batch}, S=8 over S=1", "samples/s", figures,
-                          "S=8", ["S=1"], network=network, batch=batch, threads=1, at_most=True):
-        cost = 1 / result["ratio"]
-        yield {**result, "ratio": cost, "floor": 1.10, "floor_met": cost <= 1.10, "aim": 1.02,
-               "aim_met": cost <= 1.02}
+    for result in compare(f"train {network}, batch {batch}, cost of S=8", "samples/s", figures, "S=8",
+                          ["S=1"], network=network, batch=batch, threads=1):
+        yield judged(**{**result, "ratio": 1 / result["ratio"]}, floor=1.10, aim=1.02, at_most=True)
 
 
 def inference(options, network, batch):
@@ -180,6 +178,25 @@ def memory(options):
                        smaller_is_better=True, network=CNN, batch=CNN_BATCH, threads=2)
 
 
+def kernels(options):
+    """Geometric means over the shapes of lockstep_kernel_bench; its own tables show each of them."""
+    use_cpus(1)
+    program = options.program.with_name("lockstep_kernel_bench")
+    output = subprocess.run([program, "--json", "--turns", str(options.runs)], check=True, text=True,
+                            stdout=subprocess.PIPE).stdout
+    lines = [json.loads(line) for line in output.splitlines()]
+    means = {line["geometric_means"]: line["ratios"] for line in lines if "geometric_means" in line}
+    # After ours on other widths: oneDNN, for convolutions in its own layout, then in channels last.
+    gemm, conv, conv_channels_last = means["GEMM"][-1], *means["convolution"][-2:]
+    yield judged("GEMM, mean of the shapes", "oneDNN", gemm, floor=0.97, aim=1.15)
+    yield judged("convolution, mean of the shapes", "oneDNN, its own layout", conv, floor=1.05,
+                 aim=1.15)
+    yield judged("convolution, mean of the shapes", "oneDNN, channels last", conv_channels_last)
+    share = next(line["of_peak"] for line in lines if "resnet20" in line)
+    yield judged("ResNet-20's convolutions", "peak of fused multiply-adds", share, floor=0.55,
+                 aim=0.80)
+
+
 # Network, batch, threads, floor, aim.
 TRAINING = [
     ("mlp", 32, 1, 6, 10), ("mlp", 128, 1, 3.5, 5),
@@ -203,3 +220,4 @@ CASES["inference"] = [functools.partial(inference, network=network, batch=batch)
 CASES["start"] = [functools.partial(start, network=network) for network in ["mlp", "cnn"]]
 CASES["memory"] = [memory]
 CASES["epoch"] = [epoch]
+CASES["kernels"] = [kernels]

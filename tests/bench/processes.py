@@ -1,5 +1,6 @@
 """The programs that bench.py compares: each answers a line of words with a line of JSON."""
 
+import functools
 import json
 import os
 import pathlib
@@ -78,6 +79,7 @@ def layouts(network):
     return ["contiguous", "channels_last"] if convolves else ["contiguous"]
 
 
+@functools.lru_cache
 def pythons_with_torch():
     """Debian's, if it has the package python3-torch, and ours (from requirements.txt)."""
     found = []
