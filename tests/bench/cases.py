@@ -75,8 +75,8 @@ def shards(options, network):
         for measure in sides.values():
             measure()  # makes and warms it up
         figures = alternate(sides, options.runs)
-    for result in compare(f"train {network}, batch {batch}, cost of S=8", "samples/s", figures, "S=8",
-                          ["S=1"], network=network, batch=batch, threads=1):
+    for result in compare(f"train {network}, batch {batch}, cost of S=8", "samples/s", figures,
+                          "S=8", ["S=1"], network=network, batch=batch, threads=1):
         yield judged(**{**result, "ratio": 1 / result["ratio"]}, floor=1.10, aim=1.02, at_most=True)
 
 
@@ -92,9 +92,9 @@ def inference(options, network, batch):
         np.testing.assert_allclose(own_answer, peer_answer, rtol=1e-2, atol=1e-4)
         figures = alternate({"ours": asks(ours, "samples_per_s", *request),
                              peer.name: asks(peer, "samples_per_s", *request)}, options.runs)
-        yield from compare(f"infer {network}, batch {batch}, 1 thread", "samples/s", figures, "ours",
-                           [peer.name], floor_peer=peer.name, floor=1.0, aim=1.5, network=network,
-                           batch=batch, threads=1)
+        yield from compare(f"infer {network}, batch {batch}, 1 thread", "samples/s", figures,
+                           "ours", [peer.name], floor_peer=peer.name, floor=1.0, aim=1.5,
+                           network=network, batch=batch, threads=1)
 
 
 def epoch(options):
@@ -179,11 +179,11 @@ def memory(options):
 
 
 def kernels(options):
-    """Geometric means over the shapes of lockstep_kernel_bench; its own tables show each of them."""
+    """Geometric means over the shapes of lockstep_kernel_bench, whose own tables show each."""
     use_cpus(1)
     program = options.program.with_name("lockstep_kernel_bench")
-    output = subprocess.run([program, "--json", "--turns", str(options.runs)], check=True, text=True,
-                            stdout=subprocess.PIPE).stdout
+    output = subprocess.run([program, "--json", "--turns", str(options.runs)], check=True,
+                            text=True, stdout=subprocess.PIPE).stdout
     lines = [json.loads(line) for line in output.splitlines()]
     means = {line["geometric_means"]: line["ratios"] for line in lines if "geometric_means" in line}
     # After ours on other widths: oneDNN, for convolutions in its own layout, then in channels last.

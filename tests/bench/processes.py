@@ -18,7 +18,7 @@ def spec_path(network):
 
 
 def use_cpus(count):
-    """For this process and those it starts. The last ones: a machine's other work is on the first."""
+    """For this process and those it starts. The last ones: other work tends to be on the first."""
     os.sched_setaffinity(0, CPUS[-count:])
 
 
@@ -57,7 +57,7 @@ class Torch(Program):
         self.modes = ["eager"] if python == DEBIAN_PYTHON else ["eager", "compile"]
 
     def best_layout(self, request, network, batch, mode, argument, key):
-        """The (layout, answer) with the smallest `key` of the answer; None if this mode fails here."""
+        """The (layout, answer) with the smallest key(answer); None if this mode fails here."""
         answers = {layout: self.ask(request, spec_path(network), batch, layout, mode, argument)
                    for layout in layouts(network)}
         for answer in answers.values():

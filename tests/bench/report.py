@@ -2,7 +2,7 @@
 
 import statistics
 
-COLUMNS = [("case", 36), ("ours", 11), ("with S=1", 11), ("peer", 38), ("peer's", 11), ("ratio", 7),
+COLUMNS = [("case", 38), ("ours", 11), ("with S=1", 11), ("peer", 40), ("peer's", 11), ("ratio", 7),
            ("S=1", 7), ("floor", 15), ("aim", 15)]
 
 
@@ -88,8 +88,10 @@ def heading():
 
 def line_of(result, repeats_case):
     unit = result.get("unit")
-    own = ["", "", ""] if repeats_case else [
-        result["case"], number(result.get("ours"), unit), number(result.get("ours_one_shard"), unit)]
+    own = ["", "", ""]
+    if not repeats_case:
+        own = [result["case"], number(result.get("ours"), unit),
+               number(result.get("ours_one_shard"), unit)]
     return row([*own, result["peer"], number(result.get("peers"), unit), times(result["ratio"]),
                 times(result.get("ratio_one_shard")), goal(result, "floor"), goal(result, "aim")])
 

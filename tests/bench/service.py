@@ -67,8 +67,9 @@ class TrainingService:
         job = self._submit(network, batch, epochs=1)
         times = {}
         for event in self.client.events(job):
-            what = event["state"]["state"] if "state" in event else "epoch" if "epoch" in event else ""
-            times[what] = datetime.datetime.fromisoformat(event["time"][:26])
+            what = event["state"]["state"] if "state" in event else "epoch"
+            if "step" not in event:
+                times[what] = datetime.datetime.fromisoformat(event["time"][:26])
         return (times["epoch"] - times["RUNNING"]).total_seconds()
 
     def worker_memory(self, network, batch):
