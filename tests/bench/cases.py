@@ -17,7 +17,6 @@ from report import alternate, compare, judged
 from service import FASHION_MNIST_SAMPLES, TrainingService, fashion_mnist
 
 NETWORKS = ["mlp", "cnn", "resnet20", "mlp-sigmoid", "mlp-wide"]
-PROBE_SECONDS = 0.3
 # ex. 2 in the words
 CNN, CNN_BATCH = "cnn", 128
 
@@ -33,7 +32,7 @@ def training(options, network, batch, threads, floor, aim):
     spec = spec_path(network)
     with contextlib.ExitStack() as stack:
         ours = stack.enter_context(Program(options.program, spec, threads))
-        shards = ours.ask("train", batch, 0, PROBE_SECONDS)["shards"]
+        shards = ours.ask("train", batch, 0, options.seconds)["shards"]
         sides = {"ours": asks(ours, "samples_per_s", "train", batch, 0, options.seconds)}
         if shards > 1:
             sides["S=1"] = asks(ours, "samples_per_s", "train", batch, 1, options.seconds)
@@ -41,11 +40,10 @@ def training(options, network, batch, threads, floor, aim):
         for python in pythons_with_torch():
             torch = stack.enter_context(Torch(python, threads))
             for mode in torch.modes:
-                best = torch.best_layout("train", network, batch, mode, PROBE_SECONDS,
-                                         lambda answer: -answer["samples_per_s"])
-                if best is None:
+                fastest = torch.fastest_layout(network, batch, mode)
+                if fastest is None:
                     continue
-                layout = best[0]
+                _, layout = fastest
                 peers.append(f"{torch.name} {mode} {layout}")
                 sides[peers[-1]] = asks(torch, "samples_per_s", "train", spec, batch, layout, mode,
                                         options.seconds)
@@ -106,13 +104,8 @@ def epoch(options):
         sides, floor_peer = {"ours": lambda: service.epoch(CNN, CNN_BATCH)}, None
         for python in pythons_with_torch():
             torch = stack.enter_context(Torch(python, threads=2))
-            probes = []  # (samples/s, mode, layout)
-            for mode in torch.modes:
-                best = torch.best_layout("train", CNN, CNN_BATCH, mode, 2 * PROBE_SECONDS,
-                                         lambda answer: -answer["samples_per_s"])
-                if best is not None:
-                    probes.append((best[1]["samples_per_s"], mode, best[0]))
-            _, mode, layout = max(probes)
+            fastest = {mode: torch.fastest_layout(CNN, CNN_BATCH, mode) for mode in torch.modes}
+            (_, layout), mode = max((found, mode) for mode, found in fastest.items() if found)
             peer = f"{torch.name} {mode} {layout}"
             sides[peer] = asks(torch, "seconds", "epoch", spec_path(CNN), CNN_BATCH, layout, mode,
                                data)

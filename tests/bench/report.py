@@ -64,7 +64,7 @@ def number(value, unit):
 
 
 def times(value):
-    return "" if value is None else f"{value:.2f}x"
+    return "" if value is None else f"{value:.3g}x"
 
 
 def goal(result, name):
