@@ -64,7 +64,9 @@ def number(value, unit):
 
 
 def times(value):
-    return "" if value is None else f"{value:.3g}x"
+    if value is None:
+        return ""
+    return f"{value:.3f}x" if value < 10 else f"{value:.1f}x"
 
 
 def goal(result, name):
