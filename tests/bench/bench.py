@@ -3,9 +3,10 @@
     bench.py --program build/tests/bin/lockstep_bench [--only CASE,...] [--json FILE]
 
 Ours and its peers take turns on the same CPUs, each idle while another one runs. A figure is the
-median over the turns, a ratio the median of the turns' ratios. Training is measured with the default
-number of shards (S) and with S=1 beside it. A floor holds against Debian's PyTorch (against ONNX
-Runtime for inference), an aim against the best peer. PyTorch uses the better of its memory layouts.
+median over the turns, a ratio the median of the turns' ratios. Training is measured with the
+default number of shards (S), with S=1 beside it. A floor holds against Debian's PyTorch (against
+ONNX Runtime for inference), an aim against the best peer. PyTorch uses the better of its memory
+layouts.
 
 CASE is a network to train, or shards, inference, start, memory, epoch; cases.py says what each is.
 With --json each comparison is also a line of JSON.

@@ -37,9 +37,9 @@ class Graph(nn.Module):
 class Network:
     """A network, its layers' names, and its weights under the names that Lockstep gives them.
 
-    For training it ends with the logits, as CrossEntropyLoss wants them, and pads a convolution with
-    stride 2 on both sides, as PyTorch does without a further pass; `inference` keeps the softmax and
-    pads exactly as the spec says.
+    For training it ends with the logits, as CrossEntropyLoss wants them, and pads a convolution
+    with stride 2 on both sides, as PyTorch does without a further pass; `inference` keeps the
+    softmax and pads exactly as the spec says.
     """
 
     def __init__(self, model, inference=False):

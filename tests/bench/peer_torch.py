@@ -4,15 +4,15 @@
 
 Prints PyTorch's version, then reads requests and answers each with a line of JSON:
 
-    train SPEC BATCH LAYOUT MODE SECONDS    samples/s on random images
-    epoch SPEC BATCH LAYOUT MODE DATA       seconds of a pass over DATA/x.npy and y.npy, preloaded as
-                                            float32, in a new order each time
-    memory SPEC BATCH LAYOUT MODE DATA      bytes of anonymous memory this process holds when it has
-                                            trained on those files, mapped, for some steps
+    train SPEC BATCH LAYOUT MODE SECONDS   samples/s on random images
+    epoch SPEC BATCH LAYOUT MODE DATA      seconds of a pass over DATA/x.npy and y.npy, preloaded as
+                                           float32, in a new order, in full batches
+    memory SPEC BATCH LAYOUT MODE DATA     bytes of anonymous memory this process holds when it has
+                                           trained on those files, mapped, for some steps
 
 SPEC is a job's JSON file, LAYOUT contiguous or channels_last (the memory format of images), MODE
-eager or compile. What is made for a request is kept for the next one, and warmed up before the clock
-starts.
+eager or compile. What is made for a request is kept for the next one, and warmed up before the
+clock starts.
 
     peer_torch.py first-step SPEC BATCH     imports, makes the network, trains one step and ends
 
@@ -76,7 +76,8 @@ class Training:
 
         def compute_loss(x, y):
             return loss(self.network.module(x), y)
-        self.loss = torch.compile(compute_loss, dynamic=False) if mode == "compile" else compute_loss
+        compiles = mode == "compile"
+        self.loss = torch.compile(compute_loss, dynamic=False) if compiles else compute_loss
 
     def in_layout(self, x):
         return x.contiguous(memory_format=torch.channels_last) if self.channels_last else x
@@ -135,7 +136,8 @@ def epoch(spec, batch, layout, mode, data):
     training = warm_training(spec, int(batch), layout, mode)
     x, y = preloaded(training, data)
     start = time.perf_counter()
-    order = torch.randperm(len(y))
+    # torch.compile would compile the smaller last batch for itself, which takes a minute.
+    order = torch.randperm(len(y))[:len(y) // training.batch * training.batch]
     for samples in order.split(training.batch):
         training.step(x[samples], y[samples])
     return {"seconds": time.perf_counter() - start}

@@ -1,5 +1,6 @@
 """The programs that bench.py compares: each answers a line of words with a line of JSON."""
 
+import functools
 import json
 import os
 import pathlib
@@ -9,6 +10,8 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 EXAMPLES = HERE.parents[1] / "deploy" / "examples"
 DEBIAN_PYTHON = "/usr/bin/python3"
+PROBES = 3
+PROBE_SECONDS = 0.3
 CPUS = sorted(os.sched_getaffinity(0))
 
 
@@ -17,7 +20,7 @@ def spec_path(network):
 
 
 def use_cpus(count):
-    """For this process and those it starts. The last ones: a machine's other work is on the first."""
+    """For this process and those it starts. The last ones: other work tends to be on the first."""
     os.sched_setaffinity(0, CPUS[-count:])
 
 
@@ -55,15 +58,16 @@ class Torch(Program):
         self.name = f"PyTorch {self.answer()['version']}"
         self.modes = ["eager"] if python == DEBIAN_PYTHON else ["eager", "compile"]
 
-    def best_layout(self, request, network, batch, mode, argument, key):
-        """The (layout, answer) with the smallest `key` of the answer; None if this mode fails here."""
-        answers = {layout: self.ask(request, spec_path(network), batch, layout, mode, argument)
-                   for layout in layouts(network)}
-        for answer in answers.values():
+    def fastest_layout(self, network, batch, mode):
+        """The (samples/s, layout) that trains fastest in a few tries; None if the mode fails here."""
+        tries = []
+        for layout in PROBES * layouts(network):
+            answer = self.ask("train", spec_path(network), batch, layout, mode, PROBE_SECONDS)
             if "error" in answer:
                 print(f"{self.name} {mode}: not compared, it says: {answer['error']}")
                 return None
-        return min(answers.items(), key=lambda item: key(item[1]))
+            tries.append((answer["samples_per_s"], layout))
+        return max(tries)
 
 
 class OnnxRuntime(Program):
@@ -78,6 +82,7 @@ def layouts(network):
     return ["contiguous", "channels_last"] if convolves else ["contiguous"]
 
 
+@functools.lru_cache
 def pythons_with_torch():
     """Debian's, if it has the package python3-torch, and ours (from requirements.txt)."""
     found = []

@@ -2,8 +2,8 @@
 
 import statistics
 
-COLUMNS = [("case", 36), ("ours", 11), ("with S=1", 11), ("peer", 38), ("peer's", 11), ("ratio", 7),
-           ("S=1", 7), ("floor", 16), ("aim", 16)]
+COLUMNS = [("case", 38), ("ours", 11), ("with S=1", 11), ("peer", 40), ("peer's", 11), ("ratio", 7),
+           ("S=1", 7), ("floor", 15), ("aim", 15)]
 
 
 def alternate(sides, runs):
@@ -15,7 +15,7 @@ def alternate(sides, runs):
     return figures
 
 
-def ratio(figures, others, smaller_is_better):
+def median_ratio(figures, others, smaller_is_better):
     """How many times better: the median over the turns, which cancels what slows down both."""
     pairs = [(b, a) if smaller_is_better else (a, b) for a, b in zip(figures, others)]
     return statistics.median(a / b for a, b in pairs)
@@ -33,16 +33,24 @@ def compare(case, unit, figures, ours, peers, one_shard=None, floor_peer=None, f
     for peer in peers:
         result = {"case": case, "unit": unit, **more, "runs": len(figures[ours]),
                   "ours": medians[ours], "peer": peer, "peers": medians[peer],
-                  "ratio": ratio(figures[ours], figures[peer], smaller_is_better),
+                  "ratio": median_ratio(figures[ours], figures[peer], smaller_is_better),
                   "turns": {side: figures[side] for side in [ours, peer]}}
         if one_shard is not None:
             result["ours_one_shard"] = medians[one_shard]
-            result["ratio_one_shard"] = ratio(figures[one_shard], figures[peer], smaller_is_better)
-        if floor is not None and peer == floor_peer:
-            result.update(floor=floor, floor_met=result["ratio"] >= floor)
-        if aim is not None and peer == best:
-            result.update(aim=aim, aim_met=result["ratio"] >= aim)
-        yield result
+            result["ratio_one_shard"] = median_ratio(figures[one_shard], figures[peer],
+                                                     smaller_is_better)
+        yield judged(**result, floor=floor if peer == floor_peer else None,
+                     aim=aim if peer == best else None)
+
+
+def judged(case, peer, ratio, floor=None, aim=None, at_most=False, **more):
+    """A result, with whether its ratio keeps to the floor and the aim, where it has them."""
+    result = {"case": case, "peer": peer, "ratio": ratio, **more}
+    for name, wanted in [("floor", floor), ("aim", aim)]:
+        if wanted is not None:
+            met = ratio <= wanted if at_most else ratio >= wanted
+            result.update({name: wanted, f"{name}_met": met, "at_most": at_most})
+    return result
 
 
 def number(value, unit):
@@ -56,14 +64,16 @@ def number(value, unit):
 
 
 def times(value):
-    return "" if value is None else f"{value:.2f}x"
+    if value is None:
+        return ""
+    return f"{value:.3f}x" if value < 10 else f"{value:.1f}x"
 
 
 def goal(result, name):
     if name not in result:
         return ""
-    sign = "at most " if result.get("at_most") else ""
-    met = "met" if result[f"{name}_met"] else "MISSED"
+    sign = "<= " if result["at_most"] else ""
+    met = "met" if result[f"{name}_met"] else "missed"
     return f"{sign}{result[name]:g}x {met}"
 
 
@@ -79,11 +89,12 @@ def heading():
 
 
 def line_of(result, repeats_case):
-    unit = result["unit"]
-    return row(["" if repeats_case else result["case"],
-                "" if repeats_case else number(result["ours"], unit),
-                "" if repeats_case else number(result.get("ours_one_shard"), unit),
-                result["peer"], number(result["peers"], unit), times(result["ratio"]),
+    unit = result.get("unit")
+    own = ["", "", ""]
+    if not repeats_case:
+        own = [result["case"], number(result.get("ours"), unit),
+               number(result.get("ours_one_shard"), unit)]
+    return row([*own, result["peer"], number(result.get("peers"), unit), times(result["ratio"]),
                 times(result.get("ratio_one_shard")), goal(result, "floor"), goal(result, "aim")])
 
 

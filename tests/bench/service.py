@@ -65,11 +65,13 @@ class TrainingService:
         and there is no validation.
         """
         job = self._submit(network, batch, epochs=1)
-        times = {}
         for event in self.client.events(job):
-            what = event["state"]["state"] if "state" in event else "epoch" if "epoch" in event else ""
-            times[what] = datetime.datetime.fromisoformat(event["time"][:26])
-        return (times["epoch"] - times["RUNNING"]).total_seconds()
+            time_of_event = datetime.datetime.fromisoformat(event["time"][:26])
+            if event.get("state", {}).get("state") == "RUNNING":
+                started = time_of_event
+            elif "epoch" in event:
+                ended = time_of_event
+        return (ended - started).total_seconds()
 
     def worker_memory(self, network, batch):
         """Largest anonymous memory, in bytes, of the worker process while it trains a short job."""
