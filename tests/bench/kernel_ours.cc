@@ -193,7 +193,8 @@ Call OurGemm(const KernelTable& kernels, const GemmCase& c) {
   const bool transposed = c.kind == GemmKind::kNT;
   return [=, &kernels, segments = OneSegment(c.k, kernels::kDenseChunk)] {
     const kernels::RightOperand right =
-        kernels.pack(b.get(), transposed ? c.k : c.n, transposed, c.k, c.n, packed.get());
+        transposed ? kernels.pack_transposed(b.get(), c.k, 1, c.k, c.n, packed.get())
+                   : kernels.pack(b.get(), c.n, c.k, c.n, packed.get());
     kernels.contract_rows({.a = {a.get(), 1, c.k, 0},
                            .b = right,
                            .segments = segments.data(),
