@@ -19,25 +19,42 @@ static inline void StoreColumns(float* p, int vector, int vectors, int last_lane
   }
 }
 
-// Walks over the rows of a matrix: a division a row would cost as much as a short chain.
+// Walks over the rows of a matrix, a tile at a time: with a division a row, short chains would cost
+// more to find than to compute.
 class RowCursor {
  public:
   RowCursor(const RowMap& map, int64_t row) : map_(map) {
-    column_ = row % map.width;
-    line_ = row / map.width;
-    image_start_ = map.base;
-    if (map.height > 0) {
-      image_start_ += line_ / map.height * map.image;
-      line_ %= map.height;
+    // Lines or images that follow each other as pixels do count as one.
+    if (map_.height > 0 && map_.width == 1) map_ = {map_.base, map_.height, map_.image, map_.outer};
+    if (map_.height > 0 && map_.height * map_.outer == map_.image) map_.height = 0;
+    if (map_.height == 0 && map_.width == 1) {
+      map_.inner = map_.outer;
+      map_.width = INT64_MAX;
     }
-    line_start_ = image_start_ + line_ * map.outer;
-    row_ = line_start_ + column_ * map.inner;
+    if (map_.height == 0 && map_.width * map_.inner == map_.outer) map_.width = INT64_MAX;
+    column_ = row % map_.width;
+    line_ = row / map_.width;
+    image_start_ = map_.base;
+    if (map_.height > 0) {
+      image_start_ += line_ / map_.height * map_.image;
+      line_ %= map_.height;
+    }
+    line_start_ = image_start_ + line_ * map_.outer;
   }
 
-  const float* Next() {
-    const float* row = row_;
-    row_ += map_.inner;
-    if (++column_ == map_.width) {
+  // The starts of the next kRows rows.
+  template <int kRows>
+  void Take(const float* (&rows)[kRows]) {
+    const float* row = line_start_ + column_ * map_.inner;
+    if (column_ + kRows < map_.width) {
+      UNROLL for (int i = 0; i < kRows; ++i) rows[i] = row + i * map_.inner;
+      column_ += kRows;
+      return;
+    }
+    for (int i = 0; i < kRows; ++i) {
+      rows[i] = row;
+      row += map_.inner;
+      if (++column_ < map_.width) continue;
       column_ = 0;
       line_start_ += map_.outer;
       if (++line_ == map_.height) {
@@ -45,15 +62,16 @@ class RowCursor {
         image_start_ += map_.image;
         line_start_ = image_start_;
       }
-      row_ = line_start_;
+      row = line_start_;
     }
-    return row;
   }
 
+  int64_t inner() const { return map_.inner; }
+
  private:
-  const RowMap map_;
+  RowMap map_;
   int64_t column_, line_;
-  const float *row_, *line_start_, *image_start_;
+  const float *line_start_, *image_start_;
 };
 
 // Where a tile's operands are: the next rows of a and y, and the columns of b and y it covers.
@@ -71,31 +89,36 @@ static inline Vec LoadLeft(const float* p, int vector, int vectors, int last_lan
   return kDepthwise ? LoadColumns<kPartial>(p, vector, vectors, last_lanes) : Set(*p);
 }
 
+// The inner loop of dense layers and convolutions, forward and input gradient: a tile of y in
+// registers over all k.
 template <bool kDepthwise, int kRows, int kVectors, bool kPartial>
-static void RowTile(const RowContraction& c, RowTileArea& area) {
-  const float* a[kRows];
-  float* y[kRows];
-  UNROLL for (int i = 0; i < kRows; ++i) {
-    a[i] = area.a.Next() + (kDepthwise ? area.column : 0);
-    y[i] = const_cast<float*>(area.y.Next()) + area.column;
+NOINLINE static void RowTile(const RowContraction& c, RowTileArea& area) {
+  const float *a[kRows], *y[kRows];
+  area.a.Take(a);
+  area.y.Take(y);
+  if (kDepthwise) {
+    for (int i = 0; i < kRows; ++i) a[i] += area.column;
   }
-  Vec total[kRows][kVectors];
+  // The hardware does not foresee so many rows: while this tile is computed, fetch the next one's.
+  const int64_t next_tile = kRows * area.a.inner();
+  UNROLL for (int i = 0; i < kRows; ++i) Prefetch(y[i] + area.column);
+  Vec sum[kRows][kVectors];
+  Vec total[kRows][kVectors];  // of the chunks before
   UNROLL for (int i = 0; i < kRows; ++i) {
-    UNROLL for (int v = 0; v < kVectors; ++v) total[i][v] = Zero();
+    UNROLL for (int v = 0; v < kVectors; ++v) sum[i][v] = Zero();
   }
   bool first_chunk = true;
-  for (const Segment *s = c.segments, *end = s + c.segment_count; s != end;) {
-    Vec sum[kRows][kVectors];
-    UNROLL for (int i = 0; i < kRows; ++i) {
-      UNROLL for (int v = 0; v < kVectors; ++v) sum[i][v] = Zero();
-    }
-    bool chunk_ended = false;
-    for (; !chunk_ended; ++s) {
-      chunk_ended = s->ends_chunk;
-      const float* b = area.b.data + s->b * area.b.stride;
-      const int64_t step = kDepthwise ? c.b.columns : 1;
-      const int64_t end_k = s->a + s->length * step;
-      for (int64_t k = s->a; k < end_k; k += step, b += area.b.stride) {
+  for (const Segment *s = c.segments, *end = s + c.segment_count; s != end; ++s) {
+    const float* b = area.b.data + s->b * area.b.stride;
+    const int64_t step = kDepthwise ? c.b.columns : 1;
+    const int64_t end_k = s->a + s->length * step;
+    for (int64_t k = s->a; k < end_k;) {
+      int64_t line_end = end_k;
+      if (!kDepthwise && end_k - k > kLineFloats) {
+        line_end = k + kLineFloats;
+        UNROLL for (int i = 0; i < kRows; ++i) Prefetch(a[i] + k + next_tile);
+      }
+      for (; k < line_end; k += step, b += area.b.stride) {
         Vec bv[kVectors];
         UNROLL for (int v = 0; v < kVectors; ++v) {
           bv[v] = LoadColumns<kPartial>(b, v, kVectors, area.last_lanes);
@@ -108,22 +131,30 @@ static void RowTile(const RowContraction& c, RowTileArea& area) {
         }
       }
     }
+    if (!s->ends_chunk || s + 1 == end) continue;
     UNROLL for (int i = 0; i < kRows; ++i) {
       UNROLL for (int v = 0; v < kVectors; ++v) {
         total[i][v] = first_chunk ? sum[i][v] : Add(total[i][v], sum[i][v]);
+        sum[i][v] = Zero();
       }
     }
     first_chunk = false;
+  }
+  if (!first_chunk) {
+    UNROLL for (int i = 0; i < kRows; ++i) {
+      UNROLL for (int v = 0; v < kVectors; ++v) sum[i][v] = Add(total[i][v], sum[i][v]);
+    }
   }
   UNROLL for (int v = 0; v < kVectors; ++v) {
     const Vec bias = c.bias == nullptr ? Zero()
                                        : LoadColumns<kPartial>(c.bias + area.column, v, kVectors,
                                                                area.last_lanes);
     UNROLL for (int i = 0; i < kRows; ++i) {
-      Vec value = Add(total[i][v], Zero());
+      Vec value = Add(sum[i][v], Zero());
       if (c.bias != nullptr) value = Add(value, bias);
       if (c.relu) value = Select(Greater(Zero(), value), Zero(), value);
-      StoreColumns<kPartial>(y[i], v, kVectors, area.last_lanes, value);
+      StoreColumns<kPartial>(const_cast<float*>(y[i]) + area.column, v, kVectors, area.last_lanes,
+                             value);
     }
   }
 }
@@ -131,7 +162,8 @@ static void RowTile(const RowContraction& c, RowTileArea& area) {
 // The accumulators are the running chunk. Its shard's earlier chunks, and the shards before it that
 // wait for their right neighbour in the tree, lie on a stack.
 template <bool kDepthwise, int kRows, int kVectors, bool kPartial>
-static void ColumnTile(const ColumnContraction& c, int64_t i0, int64_t j0, int last_lanes) {
+NOINLINE static void ColumnTile(const ColumnContraction& c, int64_t i0, int64_t j0,
+                                int last_lanes) {
   using Sums = Vec[kRows][kVectors];
   Sums sum, stack[kMaxTreeDepth];
   float* w = c.w + i0 * c.w_stride + j0;

@@ -10,6 +10,9 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+// A tile's loop keeps its registers to itself.
+#define NOINLINE __attribute__((noinline))
+
 namespace lockstep::kernels {
 namespace LOCKSTEP_INSTRUCTION_SET {
 namespace {
@@ -25,6 +28,7 @@ extern const KernelTable kTable;
 const KernelTable kTable = {
     .name = LOCKSTEP_INSTRUCTION_SET_NAME,
     .pack = Pack,
+    .pack_transposed = PackTransposed,
     .contract_rows = ContractRows<false>,
     .contract_columns = ContractColumns<false>,
     .contract_rows_depthwise = ContractRows<true>,

@@ -121,11 +121,15 @@ inline constexpr int kMaxTreeDepth = 9;
 struct KernelTable {
   const char* name;
 
-  // The matrix [depth, columns] at `src`, or with `transposed` the transpose of the [columns,
-  // depth] there, rows `stride` apart, in the order that contract_rows reads it fastest. `packed`
-  // has PackedFloats(depth, columns) and is left alone where src is in that order already.
-  RightOperand (*pack)(const float* src, int64_t stride, bool transposed, int64_t depth,
-                       int64_t columns, float* packed);
+  // A right operand in the order that contract_rows reads it fastest; `packed` has PackedFloats of
+  // it and must stay. The matrix [depth, columns] at `src`, rows `stride` apart; it is not copied
+  // where it is in that order already.
+  RightOperand (*pack)(const float* src, int64_t stride, int64_t depth, int64_t columns,
+                       float* packed);
+  // `blocks` matrices [depth, columns], one below the other, each the transpose of a matrix
+  // [columns, depth]: those lie at `src` one behind the other, rows `stride` apart.
+  RightOperand (*pack_transposed)(const float* src, int64_t stride, int64_t blocks, int64_t depth,
+                                  int64_t columns, float* packed);
   // Rows [row_begin, row_end) of y.
   void (*contract_rows)(const RowContraction& c, int64_t row_begin, int64_t row_end);
   // At most kMaxTreeDepth values at once on the stack of shards.

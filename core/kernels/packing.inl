@@ -36,20 +36,33 @@ static void PackTransposedPanel(const float* src, int64_t stride, int64_t depth,
   }
 }
 
-static RightOperand Pack(const float* src, int64_t stride, bool transposed, int64_t depth,
-                         int64_t columns, float* packed) {
-  if (!transposed && columns <= kPanelColumns && stride == PanelStride(columns)) {
-    return {src, columns, stride};
-  }
+// Calls body(first column, columns, panel) for each panel.
+template <typename Body>
+static inline void ForPanels(int64_t depth, int64_t columns, float* packed, Body body) {
   for (int64_t j = 0; j < columns; j += kPanelColumns) {
-    const int64_t panel_columns = columns - j < kPanelColumns ? columns - j : kPanelColumns;
-    if (transposed) {
-      PackTransposedPanel(src + j * stride, stride, depth, panel_columns, packed + j * depth);
-    } else {
-      PackPanel(src + j, stride, depth, panel_columns, packed + j * depth);
-    }
+    body(j, columns - j < kPanelColumns ? columns - j : kPanelColumns, packed + j * depth);
   }
+}
+
+static RightOperand Pack(const float* src, int64_t stride, int64_t depth, int64_t columns,
+                         float* packed) {
+  if (columns <= kPanelColumns && stride == PanelStride(columns)) return {src, columns, stride};
+  ForPanels(depth, columns, packed, [&](int64_t j, int64_t panel_columns, float* panel) {
+    PackPanel(src + j, stride, depth, panel_columns, panel);
+  });
   return {packed, columns, 0, depth};
+}
+
+static RightOperand PackTransposed(const float* src, int64_t stride, int64_t blocks, int64_t depth,
+                                   int64_t columns, float* packed) {
+  const int64_t all = blocks * depth;
+  ForPanels(all, columns, packed, [&](int64_t j, int64_t panel_columns, float* panel) {
+    for (int64_t i = 0; i < blocks; ++i) {
+      PackTransposedPanel(src + (i * columns + j) * stride, stride, depth, panel_columns,
+                          panel + i * depth * PanelStride(panel_columns));
+    }
+  });
+  return {packed, columns, 0, all};
 }
 
 // The part of the right operand from column j on, a multiple of kPanelColumns.

@@ -8,7 +8,7 @@ constexpr int kLanes = 16;
 // Tile of contract_rows and contract_columns: accumulators of kTileRows[vectors] rows and up to
 // kTileVectors vectors fit the registers beside the operands.
 constexpr int kTileVectors = 4;
-constexpr int kTileRows[kTileVectors + 1] = {0, 8, 8, 8, 6};
+constexpr int kTileRows[kTileVectors + 1] = {0, 16, 14, 9, 6};
 
 // Vectors of channels that sums over rows, and BatchNorm, keep in registers at once.
 constexpr int kSumVectors = 2;

@@ -24,6 +24,8 @@ static inline void TransposeSquare(const float* src, int64_t stride, float* dst,
   }
 }
 
+// The cache line at p, or nothing if there is none.
+constexpr int64_t kLineFloats = 16;
 static inline void Prefetch(const float* p) {
   _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
 }

@@ -18,13 +18,14 @@ inline int64_t PackedOperandBytes(int64_t depth, int64_t columns) {
   return (bytes + 63) / 64 * 64;
 }
 
-// Packs as KernelTable::pack does. Returns where the next thing may be written.
+// Packs as KernelTable::pack or pack_transposed does. Returns where the next thing may be written.
 inline std::byte* PackOperand(const kernels::KernelTable& kernels, const float* src, int64_t stride,
                               bool transposed, int64_t depth, int64_t columns, std::byte* memory) {
   auto* operand = reinterpret_cast<kernels::RightOperand*>(memory);
   std::byte* end = memory + PackedOperandBytes(depth, columns);
   float* floats = reinterpret_cast<float*>(end) - kernels::PackedFloats(depth, columns);
-  *operand = kernels.pack(src, stride, transposed, depth, columns, floats);
+  *operand = transposed ? kernels.pack_transposed(src, stride, 1, depth, columns, floats)
+                        : kernels.pack(src, stride, depth, columns, floats);
   return end;
 }
 

@@ -28,7 +28,7 @@ namespace {
 using kernels::KernelTable;
 
 // Working sets that a level of the memory holds.
-constexpr std::pair<const char*, int64_t> kLevels[] = {{"L2", 512 << 10}, {"memory", 256 << 20}};
+constexpr std::pair<const char*, int64_t> kLevels[] = {{"L2", 512 << 10}, {"memory", 64 << 20}};
 
 constexpr double kLeastSeconds = 0.005;  // of one measurement
 

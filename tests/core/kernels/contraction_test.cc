@@ -147,10 +147,11 @@ TEST(ContractRows, OfAPackedRightOperandOrItsTransposeAreTheSame) {
       };
       const Floats plain = contract({b.data(), columns, stride});
       Floats packed(kernels::PackedFloats(depth, columns), NAN);
-      EXPECT_TRUE(SameBits(
-          plain, contract(table.pack(b.data(), stride, false, depth, columns, packed.data()))));
-      EXPECT_TRUE(SameBits(plain, contract(table.pack(transposed.data(), transposed_stride, true,
-                                                      depth, columns, packed.data()))));
+      EXPECT_TRUE(
+          SameBits(plain, contract(table.pack(b.data(), stride, depth, columns, packed.data()))));
+      EXPECT_TRUE(
+          SameBits(plain, contract(table.pack_transposed(transposed.data(), transposed_stride, 1,
+                                                         depth, columns, packed.data()))));
     });
   }
 }
