@@ -13,6 +13,11 @@ constexpr int64_t kFewChannels = 16;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Some tap of some output pixel lies outside the image.
+bool HasBorders(const ConvolutionAxis& a) {
+  return a.pad > 0 || (a.out - 1) * a.stride + (a.kernel - 1) * a.dilation - a.pad >= a.in;
+}
+
 // Appends to a list the k of a contraction that lie together in memory, cut where a chunk ends. k
 // counts what is skipped, too.
 class SegmentWriter {
@@ -112,43 +117,53 @@ Convolution::Convolution(const ConvolutionAxis& h, const ConvolutionAxis& w, int
       groups_(groups),
       depthwise_(groups > 1 && groups == channels && groups == filters),
       x_{w.in, h.in * w.in, channels, channels / groups},
-      y_{w.out, h.out * w.out, filters, filters / groups},
-      forward_rows_(ForwardClasses(h)),
-      forward_columns_(ForwardClasses(w)),
-      gradient_rows_(GradientClasses(h)),
-      gradient_columns_(GradientClasses(w)) {}
+      y_{w.out, h.out * w.out, filters, filters / groups} {}
 
-Convolution::PixelClasses Convolution::ForwardClasses(const ConvolutionAxis& axis) {
-  PixelClasses classes;
-  for (int64_t o = 0; o < axis.out; ++o) {
+// Target pixels first, first + step, ... along an axis that see the same taps.
+struct Convolution::PixelClass {
+  int64_t first, step, count;
+  int64_t tap, tap_step, taps;
+  // Of the taps that there would be without borders, so many come before `tap`, and in all.
+  int64_t taps_before, taps_without_borders;
+  // Source pixel that the first tap of the first pixel reads; how far the next tap's and the next
+  // pixel's is.
+  int64_t source, source_tap_step, source_step;
+};
+
+// Calls body(class) for each class of output pixels, in order.
+template <typename Body>
+void Convolution::ForForwardClasses(const ConvolutionAxis& axis, Body body) {
+  const int64_t extent = (axis.kernel - 1) * axis.dilation;
+  for (int64_t o = 0; o < axis.out;) {
     const int64_t start = o * axis.stride - axis.pad;
     const int64_t tap = start < 0 ? CeilDiv(-start, axis.dilation) : 0;
     const int64_t end =
         start < axis.in ? std::min(axis.kernel, CeilDiv(axis.in - start, axis.dilation)) : 0;
-    const int64_t taps = std::max<int64_t>(0, end - tap);
-    if (!classes.empty() && classes.back().tap == tap && classes.back().taps == taps) {
-      ++classes.back().count;
-      continue;
-    }
-    classes.push_back({.first = o,
-                       .step = 1,
-                       .count = 1,
-                       .tap = tap,
-                       .tap_step = 1,
-                       .taps = taps,
-                       .taps_before = tap,
-                       .taps_without_borders = axis.kernel,
-                       .source = start + tap * axis.dilation,
-                       .source_tap_step = axis.dilation,
-                       .source_step = axis.stride});
+    // Inner pixels go together, and what sees nothing at the end.
+    int64_t count = 1;
+    if (tap == 0 && end == axis.kernel) count = (axis.in - 1 - extent - start) / axis.stride + 1;
+    if (start >= axis.in) count = axis.out - o;
+    count = std::min(count, axis.out - o);
+    body(PixelClass{.first = o,
+                    .step = 1,
+                    .count = count,
+                    .tap = tap,
+                    .tap_step = 1,
+                    .taps = std::max<int64_t>(0, end - tap),
+                    .taps_before = tap,
+                    .taps_without_borders = axis.kernel,
+                    .source = start + tap * axis.dilation,
+                    .source_tap_step = axis.dilation,
+                    .source_step = axis.stride});
+    o += count;
   }
-  return classes;
 }
 
-// Input pixel i gets something from tap k if i + pad - k * dilation is a multiple o * stride, so
-// the taps of a pixel are `step` apart, and each reads an output pixel further back.
-Convolution::PixelClasses Convolution::GradientClasses(const ConvolutionAxis& axis) {
-  PixelClasses classes;
+// Calls body(class) for each class of input pixels. Pixel i gets something from tap k if
+// i + pad - k * dilation is a multiple o * stride, so the taps of a pixel are `step` apart, and
+// each reads an output pixel further back.
+template <typename Body>
+void Convolution::ForGradientClasses(const ConvolutionAxis& axis, Body body) {
   const int64_t step = axis.stride / std::gcd(axis.stride, axis.dilation);
   const int64_t back = step * axis.dilation / axis.stride;
   for (int64_t remainder = 0; remainder < std::min(axis.stride, axis.in); ++remainder) {
@@ -158,35 +173,34 @@ Convolution::PixelClasses Convolution::GradientClasses(const ConvolutionAxis& ax
       ++k;
     }
     const int64_t all = k < std::min(axis.kernel, step) ? CeilDiv(axis.kernel - k, step) : 0;
-    const size_t classes_before = classes.size();
-    for (int64_t i = remainder; i < axis.in; i += axis.stride) {
+    const int64_t pixels = CeilDiv(axis.in - remainder, axis.stride);
+    for (int64_t m = 0; m < pixels;) {
+      const int64_t i = remainder + m * axis.stride;
       // The output pixel of tap k; of the taps, those from `begin` on stay below `out`, those
       // before `end` are not negative.
       const int64_t o = (i + axis.pad - k * axis.dilation) / axis.stride;
       const bool negative = i + axis.pad < k * axis.dilation;
       const int64_t begin = o < axis.out ? 0 : (o - axis.out) / back + 1;
       const int64_t end = negative ? 0 : std::min(all, o / back + 1);
-      const int64_t taps = std::max<int64_t>(0, end - begin);
-      const int64_t tap = k + begin * step;
-      if (classes.size() > classes_before && classes.back().tap == tap &&
-          classes.back().taps == taps) {
-        ++classes.back().count;
-        continue;
-      }
-      classes.push_back({.first = i,
-                         .step = axis.stride,
-                         .count = 1,
-                         .tap = tap,
-                         .tap_step = step,
-                         .taps = taps,
-                         .taps_before = begin,
-                         .taps_without_borders = all,
-                         .source = o - begin * back,
-                         .source_tap_step = -back,
-                         .source_step = 1});
+      // Inner pixels go together, and what sees nothing.
+      int64_t count = 1;
+      if (begin == 0 && end == all) count = axis.out - o;
+      if (all == 0 || begin >= all) count = pixels - m;
+      count = std::min(count, pixels - m);
+      body(PixelClass{.first = i,
+                      .step = axis.stride,
+                      .count = count,
+                      .tap = k + begin * step,
+                      .tap_step = step,
+                      .taps = std::max<int64_t>(0, end - begin),
+                      .taps_before = begin,
+                      .taps_without_borders = all,
+                      .source = o - begin * back,
+                      .source_tap_step = -back,
+                      .source_step = 1});
+      m += count;
     }
   }
-  return classes;
 }
 
 int64_t Convolution::packed_floats() const {
@@ -248,65 +262,61 @@ int64_t Convolution::WriteSegments(const PixelClass& row, const PixelClass& colu
 }
 
 void Convolution::Contract(const KernelTable& kernels, const RightOperand* operands,
-                           int64_t samples, const PixelClasses& rows, const PixelClasses& columns,
+                           int64_t samples, const PixelClass& row, const PixelClass& column,
                            const Image& source, const float* from, const Image& target, float* to,
                            const float* bias, bool relu, Segment* segments) const {
-  for (const PixelClass& row : rows) {
-    for (const PixelClass& column : columns) {
-      const int64_t count = WriteSegments(row, column, source, segments);
-      RowContraction c = {
-          .a = {.base = from,
-                .width = column.count,
-                .outer = row.source_step * source.width * source.channels,
-                .inner = column.source_step * source.channels,
-                .height = row.count,
-                .image = source.pixels * source.channels},
-          .b = operands[0],
-          .segments = segments,
-          .segment_count = count,
-          .y = {.base = to + (row.first * target.width + column.first) * target.channels,
-                .width = column.count,
-                .outer = row.step * target.width * target.channels,
-                .inner = column.step * target.channels,
-                .height = row.count,
-                .image = target.pixels * target.channels},
-          .bias = bias,
-          .relu = relu};
-      const int64_t pixels = samples * row.count * column.count;
-      if (depthwise_) {
-        kernels.contract_rows_depthwise(c, 0, pixels);
-        continue;
-      }
-      for (int64_t g = 0; g < groups_; ++g) {
-        c.b = operands[g];
-        kernels.contract_rows(c, 0, pixels);
-        c.a.base += source.group_channels;
-        c.y.base += target.group_channels;
-        if (c.bias != nullptr) c.bias += target.group_channels;
-      }
-    }
+  const int64_t count = WriteSegments(row, column, source, segments);
+  RowContraction c = {
+      .a = {.base = from,
+            .width = column.count,
+            .outer = row.source_step * source.width * source.channels,
+            .inner = column.source_step * source.channels,
+            .height = row.count,
+            .image = source.pixels * source.channels},
+      .b = operands[0],
+      .segments = segments,
+      .segment_count = count,
+      .y = {.base = to + (row.first * target.width + column.first) * target.channels,
+            .width = column.count,
+            .outer = row.step * target.width * target.channels,
+            .inner = column.step * target.channels,
+            .height = row.count,
+            .image = target.pixels * target.channels},
+      .bias = bias,
+      .relu = relu};
+  const int64_t pixels = samples * row.count * column.count;
+  if (depthwise_) return kernels.contract_rows_depthwise(c, 0, pixels);
+  for (int64_t g = 0; g < groups_; ++g) {
+    c.b = operands[g];
+    kernels.contract_rows(c, 0, pixels);
+    c.a.base += source.group_channels;
+    c.y.base += target.group_channels;
+    if (c.bias != nullptr) c.bias += target.group_channels;
   }
 }
 
 void Convolution::Forward(const KernelTable& kernels, const RightOperand* operands, int64_t samples,
                           const float* x, const float* bias, bool relu, Segment* segments,
                           float* y) const {
-  Contract(kernels, operands, samples, forward_rows_, forward_columns_, x_, x, y_, y, bias, relu,
-           segments);
+  ForForwardClasses(h_, [&](const PixelClass& row) {
+    ForForwardClasses(w_, [&](const PixelClass& column) {
+      Contract(kernels, operands, samples, row, column, x_, x, y_, y, bias, relu, segments);
+    });
+  });
 }
 
 void Convolution::InputGradient(const KernelTable& kernels, const RightOperand* operands,
                                 int64_t samples, const float* dy, Segment* segments,
                                 float* dx) const {
-  Contract(kernels, operands, samples, gradient_rows_, gradient_columns_, y_, dy, x_, dx, nullptr,
-           false, segments);
+  ForGradientClasses(h_, [&](const PixelClass& row) {
+    ForGradientClasses(w_, [&](const PixelClass& column) {
+      Contract(kernels, operands, samples, row, column, y_, dy, x_, dx, nullptr, false, segments);
+    });
+  });
 }
 
 bool Convolution::pads_copy() const {
-  const auto leaves = [](const ConvolutionAxis& a) {
-    return a.pad > 0 || (a.out - 1) * a.stride + (a.kernel - 1) * a.dilation - a.pad >= a.in;
-  };
-  return groups_ == 1 && x_.channels < kFewChannels && w_.dilation == 1 && leaves(w_);
+  return groups_ == 1 && x_.channels < kFewChannels && w_.dilation == 1 && HasBorders(w_);
 }
 
 int64_t Convolution::gradient_scratch_floats(int64_t samples) const {
@@ -334,10 +344,8 @@ void Convolution::KernelGradient(const KernelTable& kernels, int64_t samples, co
     x = scratch;
   }
   // Taps that lie together in x share their tiles where they also sum over the same pixels.
-  const PixelClasses columns = ForwardClasses(w);
-  const bool borders = columns.size() > 1 || columns[0].taps < w.kernel;
   const int64_t together =
-      w.dilation == 1 && (groups_ == 1 || depthwise_) && !borders ? w.kernel : 1;
+      w.dilation == 1 && (groups_ == 1 || depthwise_) && !HasBorders(w) ? w.kernel : 1;
   const int64_t columns_of_w = depthwise_ ? y_.channels : y_.group_channels;
   const int64_t x_line = w.in * x_.channels;
   // Output pixels along an axis for which tap k is inside the image.

@@ -2,7 +2,6 @@
 #define LOCKSTEP_CORE_KERNELS_CONVOLUTION_H_
 
 #include <cstdint>
-#include <vector>
 
 #include "core/kernels/kernels.h"
 
@@ -27,8 +26,9 @@ struct ConvolutionAxis {
 //
 // One channel and one filter a group (depthwise) go through the depthwise contractions.
 //
-// Immutable, so safe for any number of threads. A call takes as many samples as the caller wants in
-// the cache at once; the bits of a sample do not depend on the others.
+// Holds nothing that grows with the sizes. Immutable, so safe for any number of threads. A call
+// takes as many samples as the caller wants in the cache at once; the bits of a sample do not
+// depend on the others.
 class Convolution {
  public:
   Convolution(const ConvolutionAxis& h, const ConvolutionAxis& w, int64_t channels, int64_t filters,
@@ -57,29 +57,21 @@ class Convolution {
                       bool continues, float* scratch, float* gradient) const;
 
  private:
-  // Target pixels first, first + step, ... along an axis that see the same taps.
-  struct PixelClass {
-    int64_t first, step, count;
-    int64_t tap, tap_step, taps;
-    // Of the taps that there would be without borders, so many come before `tap`, and in all.
-    int64_t taps_before, taps_without_borders;
-    // Source pixel that the first tap of the first pixel reads; how far the next tap's and the next
-    // pixel's is.
-    int64_t source, source_tap_step, source_step;
-  };
-  using PixelClasses = std::vector<PixelClass>;
-
   // A side of the contraction: an image and the channels that one group has of it.
   struct Image {
     int64_t width, pixels, channels, group_channels;
   };
+  struct PixelClass;
 
-  static PixelClasses ForwardClasses(const ConvolutionAxis& axis);
-  static PixelClasses GradientClasses(const ConvolutionAxis& axis);
+  template <typename Body>
+  static void ForForwardClasses(const ConvolutionAxis& axis, Body body);
+  template <typename Body>
+  static void ForGradientClasses(const ConvolutionAxis& axis, Body body);
   int64_t WriteSegments(const PixelClass& row, const PixelClass& column, const Image& source,
                         Segment* segments) const;
+  // The pixels of a class of rows and one of columns.
   void Contract(const KernelTable& kernels, const RightOperand* operands, int64_t samples,
-                const PixelClasses& rows, const PixelClasses& columns, const Image& source,
+                const PixelClass& row, const PixelClass& column, const Image& source,
                 const float* from, const Image& target, float* to, const float* bias, bool relu,
                 Segment* segments) const;
   bool pads_copy() const;
@@ -88,7 +80,6 @@ class Convolution {
   const int64_t groups_;
   const bool depthwise_;
   const Image x_, y_;
-  const PixelClasses forward_rows_, forward_columns_, gradient_rows_, gradient_columns_;
 };
 
 }  // namespace lockstep::kernels

@@ -1,23 +1,29 @@
+#include <algorithm>
 #include <span>
 
 #include "core/layers/build.h"
-#include "core/layers/packed.h"
 #include "core/layers/row_sums.h"
 #include "core/layers/weight_gradient.h"
 
 namespace lockstep {
 namespace {
 
+constexpr int64_t kFloat = sizeof(float);
+
+int64_t Chunks(int64_t depth) { return (depth + kernels::kDenseChunk - 1) / kernels::kDenseChunk; }
+
 int64_t SegmentsBytes(int64_t depth) {
-  return SegmentWriter::Most(1, depth, kernels::kDenseChunk) *
-         static_cast<int64_t>(sizeof(kernels::Segment));
+  return Chunks(depth) * static_cast<int64_t>(sizeof(kernels::Segment));
 }
 
-// All k of a contraction, written to `memory`.
+// All k of a contraction, a chunk each, written to `memory`.
 std::span<const kernels::Segment> Segments(int64_t depth, std::byte* memory) {
-  SegmentWriter writer(kernels::kDenseChunk, reinterpret_cast<kernels::Segment*>(memory));
-  writer.Add(0, 0, depth);
-  return writer.Finish();
+  auto* segments = reinterpret_cast<kernels::Segment*>(memory);
+  for (int64_t i = 0; i < Chunks(depth); ++i) {
+    const int64_t k = i * kernels::kDenseChunk;
+    segments[i] = {k, k, std::min(kernels::kDenseChunk, depth - k), /*ends_chunk=*/true};
+  }
+  return {segments, static_cast<size_t>(Chunks(depth))};
 }
 
 // y = activation(x * kernel + bias): x [N, in], kernel [in, units], y [N, units].
@@ -54,10 +60,10 @@ class Dense final : public Layer {
             .absorbs_affine = activation_ == kernels::Activation::kLinear};
   }
 
-  // The kernel, for Backward transposed.
+  // The kernel as a right operand, for Backward transposed, and what it points to.
   int64_t packed_bytes(Pass pass) const override {
-    return pass == Pass::kBackward ? PackedOperandBytes(units_, in_)
-                                   : PackedOperandBytes(in_, units_);
+    return kOperandBytes + kFloat * (pass == Pass::kBackward ? kernels::PackedFloats(units_, in_)
+                                                             : kernels::PackedFloats(in_, units_));
   }
   int64_t scratch_bytes(int64_t) const override { return SegmentsBytes(std::max(in_, units_)); }
   int64_t infer_scratch_bytes(int64_t) const override { return SegmentsBytes(in_); }
@@ -67,9 +73,11 @@ class Dense final : public Layer {
   }
 
   void Pack(const PackContext& c) const override {
-    const bool backward = c.pass == Pass::kBackward;
-    PackOperand(*c.kernels, c.parameters[0], units_, /*transposed=*/backward,
-                backward ? units_ : in_, backward ? in_ : units_, c.packed);
+    float* packed = reinterpret_cast<float*>(c.packed + kOperandBytes);
+    *reinterpret_cast<kernels::RightOperand*>(c.packed) =
+        c.pass == Pass::kBackward
+            ? c.kernels->pack_transposed(c.parameters[0], units_, 1, units_, in_, packed)
+            : c.kernels->pack(c.parameters[0], units_, in_, units_, packed);
   }
 
   void Forward(const ForwardContext& c) const override {
@@ -86,11 +94,9 @@ class Dense final : public Layer {
       c.step.kernels->activate_backward(activation_, c.tile.samples, units_, c.y, c.dy, c.dy);
     }
     if (c.dx() == nullptr) return;
-    const std::byte* packed = c.packed;
-    const kernels::RightOperand& kernel = TakeOperand(packed, units_, in_);
     const std::span<const kernels::Segment> segments = Segments(units_, c.scratch);
     c.step.kernels->contract_rows({.a = {c.dy, 1, units_, 0},
-                                   .b = kernel,
+                                   .b = Operand(c.packed),
                                    .segments = segments.data(),
                                    .segment_count = std::ssize(segments),
                                    .y = {c.dx(), 1, in_, 0},
@@ -110,13 +116,18 @@ class Dense final : public Layer {
   }
 
  private:
+  static constexpr int64_t kOperandBytes = 64;
+  static_assert(sizeof(kernels::RightOperand) <= kOperandBytes);
+  static const kernels::RightOperand& Operand(const std::byte* packed) {
+    return *reinterpret_cast<const kernels::RightOperand*>(packed);
+  }
+
   void ForwardRows(const kernels::KernelTable& kernels, int64_t samples, const float* x, float* y,
                    std::span<const float* const> parameters, const std::byte* packed,
                    std::byte* scratch, bool logits) const {
-    const kernels::RightOperand& kernel = TakeOperand(packed, in_, units_);
     const std::span<const kernels::Segment> segments = Segments(in_, scratch);
     kernels.contract_rows({.a = {x, 1, in_, 0},
-                           .b = kernel,
+                           .b = Operand(packed),
                            .segments = segments.data(),
                            .segment_count = std::ssize(segments),
                            .y = {y, 1, units_, 0},

@@ -299,7 +299,8 @@ class Bench {
            }},
           {"relu backward", 3,
            [=](const KernelTable& t) {
-             t.activate_backward(kernels::Activation::kRelu, rows, channels, x.get(), out.get(), out.get());
+             t.activate_backward(kernels::Activation::kRelu, rows, channels, x.get(), out.get(),
+                                 out.get());
            }},
       };
       for (const auto& c : cases) {

@@ -5,7 +5,6 @@
 
 #include "core/kernels/convolution.h"
 #include "core/kernels/kernels.h"
-#include "core/layers/packed.h"
 #include "tests/bench/kernel_cases.h"
 
 namespace lockstep {
@@ -31,10 +30,10 @@ using Floats = std::shared_ptr<float[]>;
 constexpr int64_t kTileFloats = 64 << 10;
 
 std::vector<Segment> OneSegment(int64_t depth) {
-  std::vector<Segment> segments(SegmentWriter::Most(1, depth, kernels::kDenseChunk));
-  SegmentWriter writer(kernels::kDenseChunk, segments.data());
-  writer.Add(0, 0, depth);
-  segments.resize(writer.Finish().size());
+  std::vector<Segment> segments;
+  for (int64_t k = 0; k < depth; k += kernels::kDenseChunk) {
+    segments.push_back({k, k, std::min(kernels::kDenseChunk, depth - k), /*ends_chunk=*/true});
+  }
   return segments;
 }
 
@@ -89,7 +88,8 @@ Call OurConv(const KernelTable& kernels, const ConvCase& c, ConvPass pass) {
   const Floats x = RandomFloats(c.batch * x_size), y = RandomFloats(c.batch * y_size);
   const Floats w = RandomFloats(w_size);
   if (pass == ConvPass::kWeightGradient) {
-    const int64_t chunk = (kernels::kConvGradientRows + rows - 1) / rows;
+    int64_t chunk = 1;
+    while (chunk * rows < kernels::kConvGradientRows) chunk *= 2;
     const Floats scratch = RandomFloats(conv->gradient_scratch_floats(chunk));
     const Floats chunk_w = RandomFloats(w_size);
     return [=, &kernels] {

@@ -1,14 +1,17 @@
 // Trains and asks a network in this process, as fast as it goes. bench.py compares it with others.
 //
-//   lockstep_bench JOB.json THREADS             answers each line of standard input with one of JSON:
+//   lockstep_bench JOB.json THREADS             answers each line of standard input with one of
+//   JSON:
 //     train BATCH SHARDS SECONDS                samples/s on random images; SHARDS 0: the default
-//     infer DIRECTORY BATCH SECONDS             samples/s on one thread with weights.safetensors and
-//                                               input.bin of DIRECTORY, and the first sample's answer
+//     infer DIRECTORY BATCH SECONDS             samples/s on one thread with weights.safetensors
+//     and
+//                                               input.bin of DIRECTORY, and the first sample's
+//                                               answer
 //   lockstep_bench JOB.json THREADS first-step  trains one step of the job and ends
 //
-// JOB.json is a JobSpec as the lockstep command takes it; its data is replaced by random 8-bit images
-// of the input's shape, its metrics and validation are left out. What a request needs is made and
-// warmed up before the clock starts, and kept for the next one.
+// JOB.json is a JobSpec as the lockstep command takes it; its data is replaced by random 8-bit
+// images of the input's shape, its metrics and validation are left out. What a request needs is
+// made and warmed up before the clock starts, and kept for the next one.
 
 #include <google/protobuf/util/json_util.h>
 
