@@ -102,12 +102,8 @@ inline std::string RandomNetwork(uint32_t seed) {
                     {value});
     }
   }
-  if (random() % 2 == 0) {
-    value = layer(R"("global_average_pooling2d": {})", {value});
-  } else {
-    value = layer(R"("flatten": {})", {value});
-    value = layer(R"("dense": {"units": 3})", {value});
-  }
+  value = layer(one_of({R"("global_average_pooling2d": {})", R"("flatten": {})"}), {value});
+  value = layer(R"("dense": {"units": 3})", {value});
   stage(value, true);
   return R"({"input": {"shape": [9, 8, 3]}, "layers": [)" + layers + "]}";
 }

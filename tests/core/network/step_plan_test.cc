@@ -109,8 +109,8 @@ TEST(StepPlan, OfRowsAndViews) {
 }
 
 // Nothing above the first layer with weights has a gradient.
-TEST(StepPlan, OfLayersWithoutWeights) {
-  ReplayLayers(R"({"dropout": {"rate": 0.5}}, {"max_pooling2d": {}}, {"flatten": {}})");
+TEST(StepPlan, OfLayersAboveAllWeights) {
+  ReplayLayers(R"({"dropout": {"rate": 0.5}}, {"max_pooling2d": {}}, )" + kTail);
   ReplayLayers(
       R"({"activation": {"activation": "relu"}}, )" + Named("a", kConv, R"("activation")") +
       Named("b", R"("add": {})", R"("a", "activation")") + Named("c", kNorm, R"("b")") + kTail);

@@ -39,21 +39,21 @@ class StepReplay {
 
   void Run() {
     CheckCalls();
-    for (int64_t n = 0; n < samples_; ++n) Write(plan_.values[0], 0, n, values_[0][n]);
     for (const ArenaPiece& piece : plan_.forward_packed) Store(piece);
-    for (const Phase& phase : plan_.forward) RunPhase(phase);
+    for (const Phase& phase : plan_.forward) RunPhase(phase, &phase == &plan_.forward.front());
 
-    // The loss: output and input stay until it is known to be finite (FirstNonFinite).
+    // The loss.
     const int output = storage_[nodes_];
-    for (int64_t n = 0; n < samples_; ++n)
+    const auto write = [&](int64_t n) {
       Write(plan_.gradients[output], output, n, gradients_[output][n]);
+    };
+    for (int64_t n = 0; n < samples_; ++n) write(n);
     for (int64_t n = 0; n < samples_; ++n) {
       Read(plan_.values[output], output, n, values_[output][n], "the loss reads the output");
-      Read(plan_.values[0], 0, n, values_[0][n], "the loss needs the input");
     }
 
     for (const ArenaPiece& piece : plan_.backward_packed) Store(piece);
-    for (const Phase& phase : plan_.backward) RunPhase(phase);
+    for (const Phase& phase : plan_.backward) RunPhase(phase, false);
   }
 
  private:
@@ -116,15 +116,21 @@ class StepReplay {
     }
   }
 
-  void RunPhase(const Phase& phase) {
+  // `loads`: each tile begins with the network's input.
+  void RunPhase(const Phase& phase, bool loads) {
     tile_samples_ = phase.tile_samples;
     // Nothing in a thread's memory outlives a phase.
     threads_.assign(samples_, std::vector<int>(plan_.scratch_offset / kWord));
-    const int64_t calls = std::ssize(phase.tile_calls);
-    for (int64_t i = 0; i < samples_ * calls; ++i) {
+    const int64_t steps = std::ssize(phase.tile_calls) + (loads ? 1 : 0);
+    for (int64_t i = 0; i < samples_ * steps; ++i) {
       const bool one_by_one = tiles_ == Tiles::kOneByOne;
-      const int64_t n = one_by_one ? i / calls : i % samples_;
-      RunCall(phase.tile_calls[one_by_one ? i % calls : i / samples_], n, n + 1);
+      const int64_t n = one_by_one ? i / steps : i % samples_;
+      const int64_t call = (one_by_one ? i % steps : i / samples_) - (loads ? 1 : 0);
+      if (call < 0) {
+        Write(plan_.values[0], 0, n, values_[0][n]);
+      } else {
+        RunCall(phase.tile_calls[call], n, n + 1);
+      }
     }
     for (const PlannedCall& call : phase.batch_calls) RunCall(call, 0, samples_);
   }

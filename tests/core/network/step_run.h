@@ -55,8 +55,11 @@ inline StepBits RunStep(const Network& network, const StepInput& input,
 
   StepBits bits;
   bits.buffers = input.buffers;
-  std::ranges::copy(input.x, pass.input());
-  pass.Forward(step, input.parameters.data(), bits.buffers.data());
+  const auto load = [&](const Tile& tile, float* x) {
+    const int64_t size = network.input().size();
+    std::copy_n(input.x.data() + tile.begin * size, tile.samples * size, x);
+  };
+  pass.Forward(step, input.parameters.data(), bits.buffers.data(), load);
   bits.output.assign(pass.output(), pass.output() + batch.samples * network.output().size());
   std::ranges::copy(input.dy, pass.output_gradient());
   pass.Backward(step, input.parameters.data());

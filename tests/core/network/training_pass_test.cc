@@ -125,39 +125,5 @@ TEST(TrainingPass, GetsTheSameBitsFromAnyThreadsAndInstructionSet) {
   }
 }
 
-// With the first layers' weights not finite, or the input itself.
-TEST(TrainingPass, NamesTheFirstLayerThatIsNotFinite) {
-  const Network network = BuildNetwork(R"({"input": {"shape": [4, 4, 2]}, "layers": [
-      {"name": "pool", "max_pooling2d": {}},
-      {"name": "conv", "conv2d": {"filters": 3, "kernel_size": [1]}},
-      {"name": "norm", "batch_normalization": {}}, {"flatten": {}},
-      {"name": "dense", "dense": {"units": 40}}]})");
-  const std::vector<int64_t> shards = {0, 5};
-  ThreadPool pool(2);
-  LocalCollective root(1);
-  Batch batch = {.samples = 5, .global_samples = 5, .shard_begin = shards, .nodes = {{0, 1}}};
-  StepContext step;
-  step.kernels = kernels::Kernels();
-  step.pool = &pool;
-  step.collective = &root;
-  step.batch = &batch;
-  for (const char* culprit : {"pool", "conv", "dense"}) {
-    StepInput input = StepInput::Random(network, 5);
-    if (culprit == std::string("pool")) input.x[17] = std::numeric_limits<float>::infinity();
-    for (const NetworkTensor& tensor : network.parameters()) {
-      if (tensor.name == culprit + std::string(".bias")) {
-        input.parameters[tensor.offset] = std::numeric_limits<float>::quiet_NaN();
-      }
-    }
-    TrainingPass pass(network, {5, 1, 2}, 1, /*logits=*/false);
-    std::ranges::copy(input.x, pass.input());
-    pass.Forward(step, input.parameters.data(), input.buffers.data());
-    std::ranges::copy(input.dy, pass.output_gradient());
-    const Network::Node* node = pass.FirstNonFinite(step, input.parameters.data(), input.buffers);
-    ASSERT_NE(node, nullptr) << culprit;
-    EXPECT_EQ(node->name, culprit);
-  }
-}
-
 }  // namespace
 }  // namespace lockstep
