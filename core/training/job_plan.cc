@@ -222,6 +222,9 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
   plan.spec = spec;
   auto network = Network::Build(plan.spec.mutable_model());
   if (!network.ok()) return network.status();
+  if (network->parameters().empty()) {
+    return Invalid("model.layers: no layer has weights that could be trained");
+  }
 
   v1::TrainingSpec& training = *plan.spec.mutable_training();
   if (auto s = CheckLoss(training, *network); !s.ok()) return s;

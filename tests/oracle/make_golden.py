@@ -182,10 +182,14 @@ def dense(out):
 
 def conv2d(out):
     def add(name, x_shape, filters, kernel, strides=(1, 1), padding="valid", activation=None,
-            bias=True):
+            bias=True, dilation=(1, 1), groups=1):
         spec = {"filters": str(filters), "kernelSize": [str(k) for k in kernel]}
         if strides != (1, 1):
             spec["strides"] = [str(s) for s in strides]
+        if dilation != (1, 1):
+            spec["dilationRate"] = [str(d) for d in dilation]
+        if groups != 1:
+            spec["groups"] = str(groups)
         if padding != "valid":
             spec["padding"] = padding
         if activation:
@@ -194,9 +198,11 @@ def conv2d(out):
             spec["useBias"] = False
         layer = keras.layers.Conv2D(filters, kernel, strides=strides, padding=padding,
                                     activation=activation, use_bias=bias, dtype="float64",
+                                    dilation_rate=dilation, groups=groups,
                                     data_format="channels_last")
         x = values(name + "/x", *x_shape)
-        with_kernel(out, name, layer, {"conv2d": spec}, x, (*kernel, x_shape[-1], filters), bias)
+        kernel_shape = (*kernel, x_shape[-1] // groups, filters)
+        with_kernel(out, name, layer, {"conv2d": spec}, x, kernel_shape, bias)
 
     for k in [1, 3, 5]:
         for padding in ["valid", "same"]:
@@ -213,6 +219,16 @@ def conv2d(out):
     add("relu", (2, 5, 5, 3), 6, (3, 3), activation="relu")
     add("no_bias", (2, 5, 5, 3), 2, (3, 3), bias=False)
     add("many_channels", (1, 3, 2, 65), 3, (3, 3), padding="same")  # 585 taps: two chunks of 576
+    for padding in ["valid", "same"]:
+        add(f"dilated_{padding}", (2, 7, 8, 2), 3, (3, 2), padding=padding, dilation=(2, 3))
+        add(f"depthwise_{padding}", (2, 5, 6, 5), 5, (3, 3), padding=padding, groups=5)
+    add("dilated_along_one_axis", (2, 6, 7, 2), 3, (3, 3), padding="same", dilation=(1, 2))
+    add("groups", (2, 5, 6, 6), 9, (3, 3), padding="same", groups=3)
+    add("groups_strided", (2, 7, 6, 4), 2, (3, 2), (2, 2), groups=2, activation="sigmoid")
+    add("groups_dilated", (2, 7, 7, 4), 6, (2, 3), padding="same", groups=2, dilation=(3, 2))
+    add("depthwise_strided", (2, 7, 6, 19), 19, (3, 3), (2, 2), padding="same", groups=19)
+    add("depthwise_dilated", (2, 6, 7, 3), 3, (3, 3), padding="same", groups=3, dilation=(2, 2))
+    add("two_filters_a_channel", (2, 5, 4, 3), 6, (2, 2), groups=3, bias=False)
 
 
 def max_pooling2d(out):
@@ -240,6 +256,20 @@ def max_pooling2d(out):
     add("overlapping_ties", np.round(values("pool_overlapping_ties", 2, 7, 7, 2)), (3, 3), (1, 1))
     add("all_equal", np.full((1, 4, 4, 2), -2.5, dtype=np.float32))
     add("after_relu", np.maximum(values("pool_relu", 2, 6, 6, 2), 0))
+
+
+def global_average_pooling2d(out):
+    def add(name, *shape):
+        x = values(name + "/x", *shape)
+        x_leaf = leaf(x)
+        y = keras.layers.GlobalAveragePooling2D(dtype="float64", data_format="channels_last")(x_leaf)
+        dy = values(name + "/dy", *y.shape)
+        (dx,) = gradients(y, dy, x_leaf)
+        out.case(name, {"globalAveragePooling2d": {}}, x=x, y=y, dy=dy, dx=dx)
+
+    add("average_image", 3, 4, 5, 19)
+    add("average_one_position", 2, 1, 1, 3)
+    add("average_long_chain", 2, 17, 16, 2)
 
 
 def activation(out):
@@ -320,7 +350,81 @@ def optimizer(out):
         {"sgd": {"learningRate": 0.1, "momentum": 0.9, "nesterov": True}})
 
 
-KINDS = [batch_normalization, dense, conv2d, max_pooling2d, activation, loss, optimizer]
+def network(out):
+    def layer(spec):
+        conv = spec.get("conv2d")
+        if conv:
+            return keras.layers.Conv2D(conv["filters"], conv["kernelSize"],
+                                       strides=conv.get("strides", [1, 1]),
+                                       padding=conv.get("padding", "valid"),
+                                       activation=conv.get("activation"),
+                                       use_bias=conv.get("useBias", True), name=spec["name"],
+                                       data_format="channels_last", dtype="float64")
+        if "dense" in spec:
+            return keras.layers.Dense(spec["dense"]["units"], name=spec["name"], dtype="float64")
+        if "activation" in spec:
+            return keras.layers.Activation(spec["activation"]["activation"], dtype="float64")
+        kind = {"add": keras.layers.Add, "batchNormalization": keras.layers.BatchNormalization,
+                "globalAveragePooling2d": keras.layers.GlobalAveragePooling2D}
+        found = [make for key, make in kind.items() if key in spec]
+        return found[0](name=spec["name"], dtype="float64")
+
+    def add(case, samples, spec):
+        outputs = {"input": keras.Input(spec["input"]["shape"], dtype="float64")}
+        last = "input"
+        for s in spec["layers"]:
+            inputs = [outputs[name] for name in s.get("inputs", [last])]
+            last = s["name"]
+            outputs[last] = layer(s)(inputs if len(inputs) > 1 else inputs[0])
+        model = keras.Model(outputs["input"], outputs[last])
+        tensors = {}
+        for variable in model.weights:
+            # "conv/kernel" is "conv.kernel" in a tensor's name here.
+            name = variable.path.replace("/", ".")
+            fan_in = int(np.prod(variable.shape[:-1]))
+            start = values(f"{case}/{name}", *variable.shape, scale=fan_in**-0.5)
+            start = np.abs(start) + np.float32(0.5) if name.endswith("variance") else start
+            variable.assign(start)
+            tensors[name] = start
+        x = values(case + "/x", samples, *spec["input"]["shape"])
+        # Afterwards, for BatchNormalization in training changes its running values.
+        y_inference = model(leaf(x), training=False)
+        y = model(leaf(x), training=True)
+        dy = values(case + "/dy", *y.shape)
+        grads = gradients(y, dy, *[v.value for v in model.trainable_variables])
+        tensors.update(x=x, y=y, dy=dy, y_inference=y_inference)
+        for variable, grad in zip(model.trainable_variables, grads):
+            tensors["d" + variable.path.replace("/", ".")] = grad
+        for variable in model.non_trainable_variables:
+            tensors[variable.path.replace("/", ".") + "_after"] = variable.numpy()
+        out.case(case, spec, **tensors)
+
+    def conv(name, filters, kernel, **options):
+        return {"name": name, "conv2d": {"filters": filters, "kernelSize": [kernel, kernel],
+                                         "padding": "same", **options}}
+
+    def norm(name):
+        return {"name": name, "batchNormalization": {}}
+
+    def relu(name):
+        return {"name": name, "activation": {"activation": "relu"}}
+
+    # Two residual blocks, the first with an identity as its shortcut, the second with a projection;
+    # three layers read the first one's input.
+    add("residual", 13, {"input": {"shape": [6, 5, 3]}, "layers": [
+        conv("stem", 4, 3), norm("stem_norm"), relu("one"),
+        conv("a1", 4, 3, activation="tanh"), conv("a2", 4, 3), norm("a_norm"),
+        {"name": "a", "add": {}, "inputs": ["a_norm", "one"]}, relu("two"),
+        conv("b1", 6, 3, strides=[2, 2], useBias=False), norm("b_norm"),
+        {**conv("projection", 6, 1, strides=[2, 2]), "inputs": ["two"]},
+        {**conv("third", 6, 2, strides=[2, 2]), "inputs": ["one"]},
+        {"name": "b", "add": {}, "inputs": ["b_norm", "projection", "third"]}, relu("three"),
+        {"name": "average", "globalAveragePooling2d": {}},
+        {"name": "classes", "dense": {"units": 4}}]})
+
+
+KINDS = [batch_normalization, dense, conv2d, max_pooling2d, global_average_pooling2d, activation,
+         loss, optimizer, network]
 
 
 def specs(path):

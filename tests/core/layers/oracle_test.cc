@@ -118,6 +118,9 @@ void ExpectSameInInference(const GoldenCase& golden, GoldenRun& run) {
 TEST(KerasOracleTest, Dense) { ForEachCase("dense", ExpectSameInInference); }
 TEST(KerasOracleTest, Conv2D) { ForEachCase("conv2d", ExpectSameInInference); }
 TEST(KerasOracleTest, MaxPooling2D) { ForEachCase("max_pooling2d", ExpectSameInInference); }
+TEST(KerasOracleTest, GlobalAveragePooling2D) {
+  ForEachCase("global_average_pooling2d", ExpectSameInInference);
+}
 TEST(KerasOracleTest, Activation) {
   ForEachCase("activation", [](const GoldenCase& golden, GoldenRun& run) {
     const LayerRun::Result result = ExpectForwardAndBackward(golden, run);

@@ -139,6 +139,17 @@ TEST(BuildErrorTest, Conv2D) {
                    "model.layers[0].conv2d.kernel_size: [18, 3] is more than twice the input"},
            Refusal{conv(R"("kernelSize":[3],"strides":[0])"),
                    "model.layers[0].conv2d.strides: must be >= 1, got 0"},
+           Refusal{conv(R"("kernelSize":[3],"dilationRate":[1,0])"),
+                   "model.layers[0].conv2d.dilation_rate: must be >= 1, got 0"},
+           Refusal{conv(R"("kernelSize":[3],"dilationRate":[4])"),
+                   "model.layers[0].conv2d.kernel_size: [3, 3], dilated to [9, 9] pixels, does not "
+                   "fit the input [8, 8, 2] with padding \"valid\""},
+           Refusal{
+               conv(R"("kernelSize":[3],"groups":2)"),
+               "model.layers[0].conv2d.groups: must be >= 1 and divide the 2 input channels and "
+               "the 3 filters; got 2"},
+           Refusal{conv(R"("kernelSize":[3],"groups":0)"),
+                   "model.layers[0].conv2d.groups: must be"},
            Refusal{conv(R"("kernelSize":[3],"padding":"full")"),
                    "model.layers[0].conv2d.padding: must be valid or same; got \"full\""},
            Refusal{conv(R"("kernelSize":[3],"activation":"RELU")"),
@@ -186,6 +197,62 @@ TEST(BuildErrorTest, OtherLayers) {
                    "[8, 8, 2]"},
            Refusal{Image(R"({"maxPooling2d":{"strides":[-1]}})"),
                    "model.layers[0].max_pooling2d.strides: must be >= 1, got -1"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+// Layers as a graph: which values they read.
+TEST(BuildErrorTest, Inputs) {
+  // "a" is [8, 8, 3], "b" what is given.
+  const auto after_a = [](const std::string& b) {
+    return Image(R"({"name":"a","conv2d":{"filters":3,"kernelSize":[1]}},)" + b);
+  };
+  const auto add = [&](const std::string& inputs) {
+    return after_a(R"({"name":"b","add":{},"inputs":[)" + inputs + "]}");
+  };
+  std::string many = R"("input")";
+  std::string layers;
+  for (int i = 0; i < 16; ++i) {
+    layers += R"({"name":"d)" + std::to_string(i) + R"(","dropout":{},"inputs":["input"]},)";
+    many += R"(,"d)" + std::to_string(i) + "\"";
+  }
+  for (const Refusal& refusal : {
+           Refusal{after_a(R"({"dropout":{},"inputs":["A"]})"),
+                   "model.layers[1].inputs[0]: \"A\" is not the input's name nor that of a layer "
+                   "before this one"},
+           Refusal{add(R"("a","c"]},{"name":"c","flatten":{},"inputs":["a")"),
+                   "model.layers[1].inputs[1]: \"c\" is not the input's name nor that of a layer "
+                   "before this one"},
+           Refusal{add(R"("a","b")"), "model.layers[1].inputs[1]: \"b\" is not"},
+           Refusal{add(R"("a","input","a")"),
+                   "model.layers[1].inputs[2]: \"a\" stands there twice"},
+           Refusal{add(""), "model.layers[1].inputs: add takes 2 to 16 inputs, got 1"},
+           Refusal{add(R"("a")"), "model.layers[1].inputs: add takes 2 to 16 inputs, got 1"},
+           Refusal{Image(layers + R"({"add":{},"inputs":[)" + many + "]}"),
+                   "model.layers[16].inputs: add takes 2 to 16 inputs, got 17"},
+           Refusal{after_a(R"({"dense":{"units":1},"inputs":["input","a"]})"),
+                   "model.layers[1].inputs: dense takes one input, got 2"},
+           Refusal{add(R"("a","input")"),
+                   "model.layers[1].add: needs inputs of one shape, but \"b\" gets [8, 8, 3] and "
+                   "[8, 8, 2]"},
+           // The same number of values is not enough.
+           Refusal{after_a(R"({"name":"b","flatten":{}},{"add":{},"inputs":["a","b"]})"),
+                   "model.layers[2].add: needs inputs of one shape, but \"add\" gets [8, 8, 3] and "
+                   "[192]"},
+           Refusal{after_a(R"({"flatten":{},"inputs":["input"]})"),
+                   "model.layers[0].conv2d: no layer reads the output of \"a\"; only the last "
+                   "layer's is the network's output"},
+           Refusal{after_a(R"({"name":"input","flatten":{}})"),
+                   "model.layers[1].name: \"input\" is the name of another layer or of the input"},
+           Refusal{R"({"input":{"shape":[4],"name":"pixels"},"layers":[)"
+                   R"({"name":"pixels","dense":{"units":1}}]})",
+                   "model.layers[0].name: \"pixels\" is the name of another layer or of the input"},
+           Refusal{R"({"input":{"shape":[4],"name":"pixels"},"layers":[)"
+                   R"({"dense":{"units":1},"inputs":["input"]}]})",
+                   "model.layers[0].inputs[0]: \"input\" is not the input's name"},
+           Refusal{Flat(R"({"globalAveragePooling2d":{}})"),
+                   "model.layers[0].global_average_pooling2d: needs input [N, H, W, channels]"},
        }) {
     ExpectRefused(refusal);
   }

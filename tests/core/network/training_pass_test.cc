@@ -1,14 +1,12 @@
-// The shapes that several workers will need: a member of a collective that holds its shards as
-// several nodes of the tree, instead of the root, gets the same bits.
+// A whole step's bits: the same whoever computes which part of it.
 
 #include "core/network/training_pass.h"
 
 #include <gtest/gtest.h>
 
-#include <random>
-
 #include "core/parallel/moments.h"
-#include "tests/core/parse_json.h"
+#include "tests/core/network/networks.h"
+#include "tests/core/network/step_run.h"
 
 namespace lockstep {
 namespace {
@@ -75,68 +73,55 @@ class NodesCollective final : public Collective {
   std::vector<ShardNode> nodes_;
 };
 
-struct Bits {
-  std::vector<float> output, gradient, buffers;
-  bool operator==(const Bits&) const = default;
-};
+const char* const kChain = R"({"input": {"shape": [6, 6, 2]}, "layers": [
+    {"conv2d": {"filters": 5, "kernel_size": [3], "activation": "relu"}},
+    {"batch_normalization": {}}, {"max_pooling2d": {}}, {"flatten": {}}, {"dropout": {"rate": 0.2}},
+    {"dense": {"units": 9, "activation": "tanh"}}, {"batch_normalization": {}},
+    {"dense": {"units": 4, "activation": "softmax"}}]})";
 
-Bits RunStep(const Network& network, Collective& collective, const std::vector<int64_t>& shards) {
-  ThreadPool pool(2);
-  Batch batch;
-  batch.samples = batch.global_samples = shards.back();
-  batch.shard_begin = shards;
-  batch.nodes.assign(collective.local_nodes().begin(), collective.local_nodes().end());
-  const Capacity capacity = {batch.samples, static_cast<int>(shards.size()) - 1, pool.threads()};
-  TrainingPass pass(network, capacity, static_cast<int>(batch.nodes.size()), /*logits=*/true);
-  AlignedBuffer<float> parameters(network.parameters_size());
-  AlignedBuffer<float> buffers(network.buffers_size());
-  network.Initialize(5, parameters.span(), buffers.span());
-  StepContext step;
-  step.kernels = kernels::Kernels();
-  step.pool = &pool;
-  step.collective = &collective;
-  step.batch = &batch;
+// Seven shards, the third empty and the last of one sample: P = 8.
+const std::vector<int64_t> kShards = {0, 3, 6, 6, 11, 14, 20, 21};
 
-  std::mt19937 random(6);
-  std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
-  const int64_t input_size = network.input().size();
-  std::vector<float> inputs(batch.samples * input_size);
-  for (float& v : inputs) v = uniform(random);
-  pass.Forward(step, parameters.data(), buffers.data(), [&](const Tile& tile, float* x) {
-    std::copy_n(inputs.data() + tile.begin * input_size, tile.samples * input_size, x);
-  });
-  const int64_t outputs = batch.samples * network.output().size();
-  for (int64_t i = 0; i < outputs; ++i) pass.output_gradient()[i] = uniform(random);
-  Bits bits;
-  bits.output.assign(pass.output(), pass.output() + outputs);
-  pass.Backward(step, parameters.data());
-  pass.Reduce(step);
-  bits.gradient.assign(pass.gradient().begin(), pass.gradient().end());
-  bits.buffers.assign(buffers.data(), buffers.data() + buffers.size());
-  return bits;
+StepBits RunWhole(const Network& network, const kernels::KernelTable* kernels, int threads) {
+  LocalCollective root(static_cast<int>(kShards.size()) - 1);
+  const StepInput input = StepInput::Random(network, kShards.back());
+  return RunStep(network, input, kShards, root, kernels, threads);
 }
 
+// The shapes that several workers will need: a member of a collective that holds its shards as
+// several nodes of the tree, instead of the root.
 TEST(TrainingPass, GetsTheSameBitsFromAnyNodesOfTheTree) {
-  auto spec = ParseJson<v1::ModelSpec>(R"({"input": {"shape": [6, 6, 2]}, "layers": [
-      {"conv2d": {"filters": 5, "kernel_size": [3], "activation": "relu"}},
-      {"batch_normalization": {}}, {"max_pooling2d": {}}, {"flatten": {}}, {"dropout": {"rate": 0.2}},
-      {"dense": {"units": 9, "activation": "tanh"}}, {"batch_normalization": {}},
-      {"dense": {"units": 4, "activation": "softmax"}}]})");
-  auto network = Network::Build(&spec);
-  ASSERT_TRUE(network.ok()) << network.status();
-  // Seven shards, the third empty and the last of one sample: P = 8.
-  const std::vector<int64_t> shards = {0, 3, 6, 6, 11, 14, 20, 21};
-  LocalCollective root(7);
-  const Bits expected = RunStep(*network, root, shards);
-  const std::vector<std::vector<ShardNode>> splits = {
-      {{0, 4}, {4, 7}},
-      {{0, 4}, {4, 6}, {6, 7}},
-      {{0, 2}, {2, 4}, {4, 7}},
-      {{0, 1}, {1, 2}, {2, 3}, {3, 4}, {4, 5}, {5, 6}, {6, 7}},
-  };
-  for (const std::vector<ShardNode>& nodes : splits) {
-    NodesCollective collective(nodes);
-    EXPECT_EQ(expected, RunStep(*network, collective, shards)) << nodes.size() << " nodes";
+  for (const char* json : {kChain, kResidualNetwork}) {
+    const Network network = BuildNetwork(json);
+    const StepBits expected = RunWhole(network, kernels::Kernels(), 2);
+    const std::vector<std::vector<ShardNode>> splits = {
+        {{0, 4}, {4, 7}},
+        {{0, 4}, {4, 6}, {6, 7}},
+        {{0, 2}, {2, 4}, {4, 7}},
+        {{0, 1}, {1, 2}, {2, 3}, {3, 4}, {4, 5}, {5, 6}, {6, 7}},
+    };
+    for (const std::vector<ShardNode>& nodes : splits) {
+      NodesCollective collective(nodes);
+      const StepInput input = StepInput::Random(network, kShards.back());
+      EXPECT_EQ(expected, RunStep(network, input, kShards, collective, kernels::Kernels(), 2))
+          << nodes.size() << " nodes of " << json;
+    }
+  }
+}
+
+TEST(TrainingPass, GetsTheSameBitsFromAnyThreadsAndInstructionSet) {
+  std::vector<std::string> networks = {kChain, kResidualNetwork};
+  for (uint32_t seed = 0; seed < 20; ++seed) networks.push_back(RandomNetwork(seed));
+  for (const std::string& json : networks) {
+    const Network network = BuildNetwork(json);
+    const StepBits expected = RunWhole(network, kernels::Kernels(), 1);
+    for (const kernels::KernelTable* const* table = kernels::AllKernels(); *table != nullptr;
+         ++table) {
+      for (int threads : {1, 2, 3, 8}) {
+        EXPECT_EQ(expected, RunWhole(network, *table, threads))
+            << threads << " threads, " << (*table)->name << " " << json;
+      }
+    }
   }
 }
 

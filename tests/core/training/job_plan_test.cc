@@ -69,6 +69,14 @@ TEST(PlanJobTest, RefusesLabelsOutsideTheClasses) {
                  {labels(0, 1000), "to 1000, but the model has classes 0 to "}});
 }
 
+TEST(PlanJobTest, RefusesModelsWithoutWeights) {
+  ExpectRefused({{[](Request& r) {
+                    r.spec.mutable_model()->clear_layers();
+                    r.spec.mutable_model()->add_layers()->mutable_dropout()->set_rate(0.5);
+                  },
+                  "model.layers: no layer has weights that could be trained"}});
+}
+
 TEST(PlanJobTest, RefusesNumbersOutOfRange) {
   ExpectRefused({
       {[](Request& r) { Training(r).set_batch_size(101); },
@@ -216,19 +224,20 @@ TEST(PlanJobTest, RefusesWhatNeedsMoreMemoryThanAllowed) {
            " MB, more than the 1 MB allowed here; a smaller training.batch_size or model needs "
            "less"},
           {[&](Request& r) { hidden(r, 10000000); }, " MB, more than the 1073 MB allowed here"},
-          // 2^31 - 1 samples of 2^28 values through nine layers: their bytes do not fit 64 bits.
+          // 2^31 - 1 samples of 2^27 values in eleven layers: their bytes do not fit 64 bits.
           {[](Request& r) {
              constexpr int64_t kSamples = std::numeric_limits<int32_t>::max();
-             constexpr int64_t kValues = int64_t{1} << 28;
-             r.spec.mutable_model()->mutable_input()->set_shape(0, kValues);
-             r.spec.mutable_model()->mutable_layers()->DeleteSubrange(0, 2);
-             Layer(r, 0)->Clear();
-             Layer(r, 0)->mutable_activation()->set_activation("relu");
-             for (int i = 1; i < 9; ++i) *r.spec.mutable_model()->add_layers() = *Layer(r, 0);
-             Layer(r, 8)->mutable_activation()->set_activation("softmax");
+             r.spec.mutable_model()->mutable_input()->set_shape(0, 2);
+             r.spec.mutable_model()->mutable_layers()->DeleteSubrange(1, 2);
+             Layer(r, 0)->mutable_dense()->set_units(int64_t{1} << 27);
+             Layer(r, 0)->mutable_dense()->set_use_bias(false);
+             for (int i = 0; i < 10; ++i) {
+               r.spec.mutable_model()->add_layers()->mutable_activation()->set_activation("relu");
+             }
+             Layer(r, 10)->mutable_activation()->set_activation("softmax");
              for (v1::Dataset* dataset : {&r.train, &r.validation}) {
                dataset->mutable_tensors(0)->set_shape(0, kSamples);
-               dataset->mutable_tensors(0)->set_shape(1, kValues);
+               dataset->mutable_tensors(0)->set_shape(1, 2);
                dataset->mutable_tensors(1)->set_shape(0, kSamples);
              }
              Training(r).set_batch_size(kSamples);

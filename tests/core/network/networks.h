@@ -1,0 +1,113 @@
+#ifndef LOCKSTEP_TESTS_CORE_NETWORK_NETWORKS_H_
+#define LOCKSTEP_TESTS_CORE_NETWORK_NETWORKS_H_
+
+#include <random>
+#include <string>
+
+#include "core/network/network.h"
+#include "tests/core/parse_json.h"
+
+namespace lockstep {
+
+inline Network BuildNetwork(const std::string& json) {
+  auto spec = ParseJson<v1::ModelSpec>(json);
+  auto network = Network::Build(&spec);
+  EXPECT_TRUE(network.ok()) << network.status() << json;
+  return *std::move(network);
+}
+
+// Two residual blocks, the second with a projection; three layers read "one".
+inline const char* const kResidualNetwork = R"({"input": {"shape": [6, 5, 3]}, "layers": [
+    {"name": "conv", "conv2d": {"filters": 4, "kernel_size": [3], "padding": "same"}},
+    {"name": "bn", "batch_normalization": {}},
+    {"name": "one", "activation": {"activation": "relu"}},
+    {"name": "a1", "conv2d": {"filters": 4, "kernel_size": [3], "padding": "same",
+                              "activation": "tanh"}},
+    {"name": "a2", "conv2d": {"filters": 4, "kernel_size": [3], "padding": "same"}},
+    {"name": "a3", "batch_normalization": {}},
+    {"name": "sum", "add": {}, "inputs": ["a3", "one"]},
+    {"name": "two", "activation": {"activation": "relu"}},
+    {"name": "b1", "conv2d": {"filters": 6, "kernel_size": [3], "strides": [2], "padding": "same",
+                              "use_bias": false}, "inputs": ["two"]},
+    {"name": "b2", "batch_normalization": {}},
+    {"name": "projection", "conv2d": {"filters": 6, "kernel_size": [1], "strides": [2]},
+     "inputs": ["two"]},
+    {"name": "other", "conv2d": {"filters": 6, "kernel_size": [2], "strides": [2],
+                                 "padding": "same"}, "inputs": ["one"]},
+    {"name": "sum2", "add": {}, "inputs": ["b2", "projection", "other"]},
+    {"global_average_pooling2d": {}},
+    {"dense": {"units": 4, "activation": "softmax"}}]})";
+
+// A network of random layers: some stages of images, each a graph of values of one shape that
+// become one in the end, then such a stage of rows.
+inline std::string RandomNetwork(uint32_t seed) {
+  std::mt19937 random(seed);
+  const auto one_of = [&](std::initializer_list<const char*> options) {
+    return std::string(options.begin()[random() % options.size()]);
+  };
+  std::string layers;
+  int count = 0;
+  // Adds a layer and returns its name.
+  const auto layer = [&](const std::string& spec, const std::vector<std::string>& inputs) {
+    const std::string name = "v" + std::to_string(count++);
+    layers += std::string(layers.empty() ? "" : ",\n") + R"({"name": ")" + name + R"(", )" + spec +
+              R"(, "inputs": [)";
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      layers += (i == 0 ? "\"" : ", \"") + inputs[i] + "\"";
+    }
+    layers += "]}";
+    return name;
+  };
+  const auto stage = [&](const std::string& input, bool rows) {
+    std::vector<std::string> values = {input};
+    std::vector<std::string> unread = {};
+    const auto read = [&](const std::string& value) {
+      std::erase(unread, value);
+      return value;
+    };
+    for (int i = 1 + static_cast<int>(random() % 6); i > 0; --i) {
+      // Mostly the last value, as in a chain.
+      const auto any = [&] {
+        return read(values[random() % 2 == 0 ? values.size() - 1 : random() % values.size()]);
+      };
+      std::vector<std::string> inputs = {any()};
+      std::string spec = one_of({"weights", R"("batch_normalization": {})", "add", "dropout",
+                                 R"("activation": {"activation": "sigmoid"})",
+                                 R"("batch_normalization": {"center": false, "scale": false})"});
+      if (spec == "dropout") spec = R"("dropout": {"rate": 0.3})";
+      if (spec == "weights") {
+        spec = rows ? R"("dense": {"units": 3, )"
+                    : R"("conv2d": {"filters": 3, "kernel_size": [3], "padding": "same", )";
+        spec += R"("activation": ")" + one_of({"linear", "tanh"}) + "\"}";
+      }
+      if (spec == "add") {
+        for (int more = 1 + static_cast<int>(random() % 2); more > 0; --more) {
+          const std::string other = values[random() % values.size()];
+          if (std::ranges::find(inputs, other) == inputs.end()) inputs.push_back(read(other));
+        }
+        spec = inputs.size() > 1 ? R"("add": {})" : R"("dropout": {"rate": 0.5})";
+      }
+      values.push_back(layer(spec, inputs));
+      unread.push_back(values.back());
+    }
+    return unread.size() == 1 ? unread[0] : layer(R"("add": {})", unread);
+  };
+  std::string value = "input";
+  for (int i = 1 + static_cast<int>(random() % 3); i > 0; --i) {
+    value = stage(value, false);
+    if (i > 1) {
+      value = layer(one_of({R"("max_pooling2d": {"pool_size": [3], "strides": [2]})",
+                            R"("max_pooling2d": {"pool_size": [2], "strides": [1]})",
+                            R"("conv2d": {"filters": 3, "kernel_size": [2], "strides": [2]})"}),
+                    {value});
+    }
+  }
+  value = layer(one_of({R"("global_average_pooling2d": {})", R"("flatten": {})"}), {value});
+  value = layer(R"("dense": {"units": 3})", {value});
+  stage(value, true);
+  return R"({"input": {"shape": [9, 8, 3]}, "layers": [)" + layers + "]}";
+}
+
+}  // namespace lockstep
+
+#endif  // LOCKSTEP_TESTS_CORE_NETWORK_NETWORKS_H_
