@@ -115,7 +115,8 @@ void InferencePass::RunPart(const kernels::KernelTable& kernels, int64_t samples
              .parameters = weights_[call.node].parameters,
              .packed = packed_.data() + call.packed_offset,
              .scratch = memory + plan_.scratch_offset(),
-             .logits = logits_ && call.output == static_cast<int>(network_.nodes().size())});
+             .logits = logits_ && call.output == static_cast<int>(network_.nodes().size()),
+             .relu = call.relu});
       }
     }
   }

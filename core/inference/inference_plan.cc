@@ -44,9 +44,18 @@ InferencePlan::InferencePlan(const Network& network) {
           kFloat;
       continue;
     }
+    if (traits.is_relu && storage[input] > 0 && readers[input] == 1) {
+      Call& call = phases_[phase_of[storage[input]]].calls[call_of[storage[input]]];
+      const bool direct = call.node + 1 == input || call.folded + 1 == input;
+      if (direct && !call.relu && network.nodes()[call.node].layer->traits().applies_relu) {
+        call.relu = true;
+        continue;
+      }
+    }
     storage[i + 1] = i + 1;
     Call call = {.node = i,
                  .folded = -1,
+                 .relu = false,
                  .inputs = {},
                  .output = i + 1,
                  .packed_offset = packed_bytes_,

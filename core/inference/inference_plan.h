@@ -21,6 +21,7 @@ class InferencePlan {
   struct Call {
     int node;
     int folded;               // the BatchNorm folded into it, or -1
+    bool relu;                // applies the ReLU that follows
     std::vector<int> inputs;  // values, as in Network::Node
     int output;
     int64_t packed_offset;  // bytes

@@ -153,8 +153,11 @@ NOINLINE static void RowTile(const RowContraction& c, RowTileArea& area) {
       Vec value = Add(sum[i][v], Zero());
       if (c.bias != nullptr) value = Add(value, bias);
       if (c.relu) value = Select(Greater(Zero(), value), Zero(), value);
-      StoreColumns<kPartial>(const_cast<float*>(y[i]) + area.column, v, kVectors, area.last_lanes,
-                             value);
+      float* to = const_cast<float*>(y[i]) + area.column;
+      if (c.adds) {
+        value = Add(LoadColumns<kPartial>(to, v, kVectors, area.last_lanes), value);
+      }
+      StoreColumns<kPartial>(to, v, kVectors, area.last_lanes, value);
     }
   }
 }

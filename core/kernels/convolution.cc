@@ -264,7 +264,7 @@ int64_t Convolution::WriteSegments(const PixelClass& row, const PixelClass& colu
 void Convolution::Contract(const KernelTable& kernels, const RightOperand* operands,
                            int64_t samples, const PixelClass& row, const PixelClass& column,
                            const Image& source, const float* from, const Image& target, float* to,
-                           const float* bias, bool relu, Segment* segments) const {
+                           const float* bias, bool relu, bool adds, Segment* segments) const {
   const int64_t count = WriteSegments(row, column, source, segments);
   RowContraction c = {
       .a = {.base = from,
@@ -283,7 +283,8 @@ void Convolution::Contract(const KernelTable& kernels, const RightOperand* opera
             .height = row.count,
             .image = target.pixels * target.channels},
       .bias = bias,
-      .relu = relu};
+      .relu = relu,
+      .adds = adds};
   const int64_t pixels = samples * row.count * column.count;
   if (depthwise_) return kernels.contract_rows_depthwise(c, 0, pixels);
   for (int64_t g = 0; g < groups_; ++g) {
@@ -300,17 +301,19 @@ void Convolution::Forward(const KernelTable& kernels, const RightOperand* operan
                           float* y) const {
   ForForwardClasses(h_, [&](const PixelClass& row) {
     ForForwardClasses(w_, [&](const PixelClass& column) {
-      Contract(kernels, operands, samples, row, column, x_, x, y_, y, bias, relu, segments);
+      Contract(kernels, operands, samples, row, column, x_, x, y_, y, bias, relu,
+               /*adds=*/false, segments);
     });
   });
 }
 
 void Convolution::InputGradient(const KernelTable& kernels, const RightOperand* operands,
-                                int64_t samples, const float* dy, Segment* segments,
+                                int64_t samples, const float* dy, bool adds, Segment* segments,
                                 float* dx) const {
   ForGradientClasses(h_, [&](const PixelClass& row) {
     ForGradientClasses(w_, [&](const PixelClass& column) {
-      Contract(kernels, operands, samples, row, column, y_, dy, x_, dx, nullptr, false, segments);
+      Contract(kernels, operands, samples, row, column, y_, dy, x_, dx, nullptr,
+               /*relu=*/false, adds, segments);
     });
   });
 }

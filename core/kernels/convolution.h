@@ -47,8 +47,9 @@ class Convolution {
   int64_t segments() const;
   void Forward(const KernelTable& kernels, const RightOperand* operands, int64_t samples,
                const float* x, const float* bias, bool relu, Segment* segments, float* y) const;
+  // dx = or, with `adds`, dx += the gradient.
   void InputGradient(const KernelTable& kernels, const RightOperand* operands, int64_t samples,
-                     const float* dy, Segment* segments, float* dx) const;
+                     const float* dy, bool adds, Segment* segments, float* dx) const;
 
   // One chunk of the kernel's gradient, or with `continues` its next samples. `scratch` has
   // gradient_scratch_floats(samples).
@@ -73,7 +74,7 @@ class Convolution {
   void Contract(const KernelTable& kernels, const RightOperand* operands, int64_t samples,
                 const PixelClass& row, const PixelClass& column, const Image& source,
                 const float* from, const Image& target, float* to, const float* bias, bool relu,
-                Segment* segments) const;
+                bool adds, Segment* segments) const;
   bool pads_copy() const;
 
   const ConvolutionAxis h_, w_;

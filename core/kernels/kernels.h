@@ -46,8 +46,8 @@ struct RightOperand {
 
 enum class Activation : uint8_t { kLinear, kRelu, kSigmoid, kTanh, kSoftmax };
 
-// y[r, j] = sum over k of a[r, k] * b[k, j], then + bias[j], then ReLU if asked for (rules 1 and
-// 7).
+// y[r, j] = sum over k of a[r, k] * b[k, j], then + bias[j], then ReLU if asked for, then
+// + y[r, j] if asked for (rules 1 and 7).
 struct RowContraction {
   RowMap a;
   RightOperand b;
@@ -56,6 +56,7 @@ struct RowContraction {
   RowMap y;           // rows of b.columns floats
   const float* bias;  // [columns] or null
   bool relu;
+  bool adds = false;  // to what is in y
 };
 
 // A run of rows over which a weight gradient sums: offsets in floats of its first row, which later

@@ -60,8 +60,10 @@ class Conv2D final : public Layer {
     return {.backward_reads_x = true,
             .backward_reads_y = activation_ != kernels::Activation::kLinear,
             .overwrites_dy = activation_ != kernels::Activation::kLinear,
+            .adds_gradient = true,
             .finish_reads_dy = spec_.use_bias() && positions() == 1,
-            .absorbs_affine = activation_ == kernels::Activation::kLinear};
+            .absorbs_affine = activation_ == kernels::Activation::kLinear,
+            .applies_relu = activation_ == kernels::Activation::kLinear};
   }
 
   std::vector<TensorSpec> parameters() const override {
@@ -108,11 +110,12 @@ class Conv2D final : public Layer {
   }
 
   void Forward(const ForwardContext& c) const override {
-    ForwardImages(*c.step.kernels, c.tile.samples, c.x(), c.parameters, c.packed, c.scratch, c.y);
+    ForwardImages(*c.step.kernels, c.tile.samples, c.x(), c.parameters, c.packed, /*relu=*/false,
+                  c.scratch, c.y);
   }
 
   void Infer(const InferContext& c) const override {
-    ForwardImages(*c.kernels, c.samples, c.x(), c.parameters, c.packed, c.scratch, c.y);
+    ForwardImages(*c.kernels, c.samples, c.x(), c.parameters, c.packed, c.relu, c.scratch, c.y);
   }
 
   void Backward(const BackwardContext& c) const override {
@@ -126,7 +129,7 @@ class Conv2D final : public Layer {
     }
     KernelGradient(c);
     if (c.dx() == nullptr) return;
-    convolution_.InputGradient(kernels, Operands(c.packed), c.tile.samples, c.dy,
+    convolution_.InputGradient(kernels, Operands(c.packed), c.tile.samples, c.dy, c.adds,
                                reinterpret_cast<kernels::Segment*>(c.scratch), c.dx());
   }
 
@@ -140,11 +143,12 @@ class Conv2D final : public Layer {
 
  private:
   void ForwardImages(const kernels::KernelTable& kernels, int64_t samples, const float* x,
-                     std::span<const float* const> parameters, const std::byte* packed,
+                     std::span<const float* const> parameters, const std::byte* packed, bool relu,
                      std::byte* scratch, float* y) const {
-    convolution_.Forward(
-        kernels, Operands(packed), samples, x, parameters.size() > 1 ? parameters[1] : nullptr,
-        activation_ == kernels::Activation::kRelu, reinterpret_cast<kernels::Segment*>(scratch), y);
+    convolution_.Forward(kernels, Operands(packed), samples, x,
+                         parameters.size() > 1 ? parameters[1] : nullptr,
+                         relu || activation_ == kernels::Activation::kRelu,
+                         reinterpret_cast<kernels::Segment*>(scratch), y);
     if (activation_ != kernels::Activation::kRelu && activation_ != kernels::Activation::kLinear) {
       kernels.activate(activation_, samples * positions(), filters(), y, y);
     }

@@ -55,9 +55,11 @@ class Dense final : public Layer {
     return {.backward_reads_x = true,
             .backward_reads_y = activation_ != kernels::Activation::kLinear,
             .overwrites_dy = activation_ != kernels::Activation::kLinear,
+            .adds_gradient = true,
             .finish_reads_dy = true,
             .ends_in_softmax = activation_ == kernels::Activation::kSoftmax,
-            .absorbs_affine = activation_ == kernels::Activation::kLinear};
+            .absorbs_affine = activation_ == kernels::Activation::kLinear,
+            .applies_relu = activation_ == kernels::Activation::kLinear};
   }
 
   // The kernel as a right operand, for Backward transposed, and what it points to.
@@ -82,11 +84,12 @@ class Dense final : public Layer {
 
   void Forward(const ForwardContext& c) const override {
     ForwardRows(*c.step.kernels, c.tile.samples, c.x(), c.y, c.parameters, c.packed, c.scratch,
-                c.logits);
+                c.logits, /*relu=*/false);
   }
 
   void Infer(const InferContext& c) const override {
-    ForwardRows(*c.kernels, c.samples, c.x(), c.y, c.parameters, c.packed, c.scratch, c.logits);
+    ForwardRows(*c.kernels, c.samples, c.x(), c.y, c.parameters, c.packed, c.scratch, c.logits,
+                c.relu);
   }
 
   void Backward(const BackwardContext& c) const override {
@@ -101,7 +104,8 @@ class Dense final : public Layer {
                                    .segment_count = std::ssize(segments),
                                    .y = {c.dx(), 1, in_, 0},
                                    .bias = nullptr,
-                                   .relu = false},
+                                   .relu = false,
+                                   .adds = c.adds},
                                   0, c.tile.samples);
   }
 
@@ -124,7 +128,7 @@ class Dense final : public Layer {
 
   void ForwardRows(const kernels::KernelTable& kernels, int64_t samples, const float* x, float* y,
                    std::span<const float* const> parameters, const std::byte* packed,
-                   std::byte* scratch, bool logits) const {
+                   std::byte* scratch, bool logits, bool relu) const {
     const std::span<const kernels::Segment> segments = Segments(in_, scratch);
     kernels.contract_rows({.a = {x, 1, in_, 0},
                            .b = Operand(packed),
@@ -132,7 +136,7 @@ class Dense final : public Layer {
                            .segment_count = std::ssize(segments),
                            .y = {y, 1, units_, 0},
                            .bias = parameters.size() > 1 ? parameters[1] : nullptr,
-                           .relu = activation_ == kernels::Activation::kRelu},
+                           .relu = relu || activation_ == kernels::Activation::kRelu},
                           0, samples);
     if (logits || activation_ == kernels::Activation::kRelu ||
         activation_ == kernels::Activation::kLinear) {

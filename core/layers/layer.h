@@ -107,6 +107,7 @@ struct BackwardContext : LayerContext {
   float* dy;
   // By input; null when nobody needs it.
   std::span<float* const> input_gradients;
+  bool adds;  // dx is to be added to what is there; only where traits() allows it
   // Per parameter: of kind kContraction one tensor a local node, `node_stride` floats apart; of
   // kind kGlobal one tensor.
   std::span<float* const> gradients;
@@ -128,6 +129,7 @@ struct InferContext {
   const std::byte* packed;
   std::byte* scratch;
   bool logits;
+  bool relu = false;  // y is to be max(0, y); only where traits() allows it
 
   const float* x() const { return inputs[0]; }
 };
@@ -157,6 +159,8 @@ struct LayerTraits {
   bool passes_gradient = false;
   // Backward only spreads out a smaller dy: rather than keeping dx it may be called again.
   bool cheap_backward = false;
+  // Backward can add to dx (BackwardContext::adds); it has one input.
+  bool adds_gradient = false;
   // FinishBackward reads dy of the whole batch.
   bool finish_reads_dy = false;
   // Ends in a softmax that a loss can take over (LayerContext::logits).
@@ -167,6 +171,9 @@ struct LayerTraits {
   // whose last axis are the channels of y, and perhaps a bias. (Infer gets a bias in any case
   // then.)
   bool absorbs_affine = false;
+  // Is a ReLU and nothing else; can apply a ReLU that follows it at no cost (InferContext::relu).
+  bool is_relu = false;
+  bool applies_relu = false;
 };
 
 // A layer: hyper-parameters and the shapes that follow from them, nothing else. Immutable, so one

@@ -60,6 +60,7 @@ class Planner {
     plan_.needs_gradient.resize(nodes_ + 1);
     plan_.last_reader.resize(nodes_ + 1, -1);
     for (int i = 0; i < nodes_; ++i) {
+      plan_.adds_gradient.push_back(traits(i).adds_gradient);
       plan_.storage[i + 1] = IsView(i) ? plan_.storage[node(i).inputs[0]] : i + 1;
       if (IsView(i)) continue;
       plan_.needs_gradient[i + 1] = RunsBackward(i);
@@ -309,7 +310,8 @@ class Planner {
           for (size_t k = 0; k <= n.inputs.size(); ++k) {
             const int v = k == 0 ? call.node + 1 : plan_.storage[n.inputs[k - 1]];
             const int64_t bytes = phase.tile_samples * SampleBytes(v);
-            if (k > 0 && backward && plan_.Adds(call.node, v)) added += RoundUp(bytes);
+            const bool adds = k > 0 && backward && plan_.Adds(call.node, v);
+            if (adds && !plan_.adds_gradient[call.node]) added += RoundUp(bytes);
             Place& place = backward ? plan_.gradients[gradient_of_[v]] : plan_.values[v];
             if (place.kind != Place::Kind::kTile) continue;
             if (std::find(pieces.begin(), pieces.end(), &place.piece) == pieces.end()) {

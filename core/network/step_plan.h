@@ -59,6 +59,7 @@ struct StepPlan {
   bool Adds(int reader, int value) const {
     return needs_gradient[value] && last_reader[value] != reader;
   }
+  std::vector<bool> adds_gradient;  // by node: of LayerTraits
 
   std::vector<Phase> forward;
   std::vector<Phase> backward;

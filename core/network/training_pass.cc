@@ -210,13 +210,17 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
   const Network::Node& node = network_.nodes()[call.node];
   std::byte* scratch = ThreadMemory(thread) + plan_.scratch_offset;
   // What the layer computes goes to the gradients of its inputs, or to scratch memory first where
-  // it is to be added.
+  // it is to be added and the layer cannot do that.
   std::array<float*, Network::kMaxInputs> gradients;
   std::array<float*, Network::kMaxInputs> computed;
+  bool adds = false;
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     const int value = plan_.storage[node.inputs[i]];
     gradients[i] = computed[i] = At(plan_.gradients[value], value, tile, thread);
-    if (call.call == Call::kBackward && plan_.Adds(call.node, value)) {
+    if (call.call != Call::kBackward || !plan_.Adds(call.node, value)) continue;
+    if (plan_.adds_gradient[call.node]) {
+      adds = true;
+    } else {
       computed[i] = reinterpret_cast<float*>(scratch);
       scratch +=
           CeilDiv(tile.samples * network_.shape(value).size() * static_cast<int64_t>(sizeof(float)),
@@ -239,6 +243,7 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
       At(plan_.values[value], value, tile, thread),
       At(plan_.gradients[value], value, tile, thread),
       std::span(computed).first(node.inputs.size()),
+      adds,
       std::span(gradient_).subspan(node.first_parameter, node.parameter_count),
       network_.parameters_size(),
       std::span(sum_).subspan(node.first_parameter, node.parameter_count),

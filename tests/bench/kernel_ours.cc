@@ -118,7 +118,8 @@ Call OurConv(const KernelTable& kernels, const ConvCase& c, ConvPass pass) {
       if (pass == ConvPass::kForward) {
         conv->Forward(kernels, &right, samples, tile_x, nullptr, false, segments->data(), tile_y);
       } else {
-        conv->InputGradient(kernels, &right, samples, tile_y, segments->data(), tile_x);
+        conv->InputGradient(kernels, &right, samples, tile_y, /*adds=*/false, segments->data(),
+                            tile_x);
       }
     }
   };

@@ -187,7 +187,7 @@ TEST(Convolution, EqualsTheContractsChains) {
       conv.PackInputGradient(**t, kernel.data(), packed.data(), operands.data());
       for (const auto& [begin, end] : parts) {
         conv.InputGradient(**t, operands.data(), end - begin, dy.data() + begin * c.y_size(),
-                           segments.data(), actual_dx.data() + begin * c.x_size());
+                           /*adds=*/false, segments.data(), actual_dx.data() + begin * c.x_size());
         conv.KernelGradient(**t, end - begin, x.data() + begin * c.x_size(),
                             dy.data() + begin * c.y_size(), /*continues=*/begin > 0, scratch.data(),
                             actual_dw.data());

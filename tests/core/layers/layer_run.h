@@ -132,6 +132,7 @@ struct LayerRun {
                           result.y.data() + tile.begin * out,
                           upstream.data() + tile.begin * out,
                           dx,
+                          false,
                           gradient,
                           0,
                           sum,

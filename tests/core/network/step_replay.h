@@ -245,7 +245,7 @@ class StepReplay {
   // Scratch memory after the gradients that are to be added.
   void CheckScratch(const PlannedCall& call) const {
     int64_t bytes = node(call.node).layer->scratch_bytes(tile_samples_);
-    if (call.call == Call::kBackward) {
+    if (call.call == Call::kBackward && !traits(call.node).adds_gradient) {
       for (int input : node(call.node).inputs) {
         const int v = storage_[input];
         if (!needs_gradient_[v] || readers_[v].back() == call.node) continue;
