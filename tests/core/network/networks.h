@@ -1,8 +1,10 @@
 #ifndef LOCKSTEP_TESTS_CORE_NETWORK_NETWORKS_H_
 #define LOCKSTEP_TESTS_CORE_NETWORK_NETWORKS_H_
 
+#include <algorithm>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "core/network/network.h"
 #include "tests/core/parse_json.h"
