@@ -65,6 +65,7 @@ void InferencePass::SetWeights(const kernels::KernelTable& kernels, const float*
              offset.data(), folded);
         weights.parameters = {folded, folded + kernel_size};
       }
+      if (node.layer->packed_bytes(Pass::kInference) == 0) continue;
       node.layer->Pack({.kernels = &kernels,
                         .pass = Pass::kInference,
                         .parameters = weights.parameters,

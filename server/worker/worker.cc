@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "core/kernels/self_test.h"
 #include "core/parallel/thread_pool.h"
 #include "core/training/job_plan.h"
 #include "server/worker/assignment.h"
@@ -56,6 +57,15 @@ v1::Hello MakeHello(const std::string& token, int threads) {
   return hello;
 }
 
+// A worker with other bits than its peers would spoil what they train together.
+absl::Status CheckKernels() {
+  const kernels::KernelTable* kernels = kernels::Kernels();
+  if (kernels == nullptr) {
+    return absl::FailedPreconditionError("this CPU has no AVX2 and FMA, which Lockstep needs");
+  }
+  return kernels::SelfTest(*kernels);
+}
+
 int ExitCode(const absl::Status& status) {
   if (absl::IsPermissionDenied(status) || absl::IsFailedPrecondition(status)) {
     spdlog::error("the server refused this worker: {}", std::string(status.message()));
@@ -73,6 +83,10 @@ int RunWorker(const WorkerOptions& options) {
     prctl(PR_SET_NAME, "lockstepd-work");  // the server started us as /proc/self/exe
   }
 
+  if (absl::Status status = CheckKernels(); !status.ok()) {
+    spdlog::error("cannot train: {}", std::string(status.message()));
+    return kWorkerWrongBits;
+  }
   absl::StatusOr<DataCache> cache = DataCache::Open(options.cache_directory);
   if (!cache.ok()) {
     spdlog::error("cannot use --cache-dir: {}", cache.status().ToString());

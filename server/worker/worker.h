@@ -23,6 +23,7 @@ inline constexpr int kWorkerCannotConnect = 3;  // nobody listens there
 inline constexpr int kWorkerBadCache = 4;       // cache or data cannot be used
 inline constexpr int kWorkerRefused = 5;        // wrong token, or another numerics contract
 inline constexpr int kWorkerServerGone = 6;     // the stream broke
+inline constexpr int kWorkerWrongBits = 7;      // this machine does not compute the contract's bits
 
 // A worker: connects, trains what it is given, and returns an exit code when the server is gone.
 // Who wants it back starts it again; a worker holds nothing that is worth saving.

@@ -1,8 +1,10 @@
 #ifndef LOCKSTEP_TESTS_CORE_NETWORK_NETWORKS_H_
 #define LOCKSTEP_TESTS_CORE_NETWORK_NETWORKS_H_
 
+#include <algorithm>
 #include <random>
 #include <string>
+#include <vector>
 
 #include "core/network/network.h"
 #include "tests/core/parse_json.h"
@@ -78,6 +80,7 @@ inline std::string RandomNetwork(uint32_t seed) {
       if (spec == "weights") {
         spec = rows ? R"("dense": {"units": 3, )"
                     : R"("conv2d": {"filters": 3, "kernel_size": [3], "padding": "same", )";
+        if (!rows && random() % 4 == 0) spec += R"("groups": 3, )";
         spec += R"("activation": ")" + one_of({"linear", "tanh"}) + "\"}";
       }
       if (spec == "add") {
