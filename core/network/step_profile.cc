@@ -6,7 +6,7 @@ namespace lockstep {
 namespace {
 
 // Rows below this share of the step are added up in one, which bounds their number.
-constexpr double kLeastShare = 0.001;
+constexpr double kLeastShare = 0.0005;
 
 double Milliseconds(std::chrono::steady_clock::duration time) {
   return std::chrono::duration<double, std::milli>(time).count();
@@ -31,7 +31,7 @@ const char* PhaseName(Call call) {
     case Call::kBackward:
       return "backward";
     case Call::kFinishBackward:
-      return "weight gradient";
+      return "weights";
   }
   return "";
 }
@@ -83,8 +83,8 @@ Cost CallCost(const Network& network, const StepPlan& plan, int index, Call call
     // A gradient that is passed on in its place costs nothing.
     const Place& place = plan.gradients[storage];
     const Place& own = plan.gradients[index + 1];
-    const bool stays = traits.passes_gradient && place.kind == own.kind &&
-                       place.piece.offset == own.piece.offset;
+    const bool stays =
+        traits.passes_gradient && place.kind == own.kind && place.piece.offset == own.piece.offset;
     if (plan.needs_gradient[storage] && !stays) dx += size;
   }
   // A layer with chunks sums its weights' gradient up tile by tile, others at the end.
@@ -120,7 +120,17 @@ Cost CallCost(const Network& network, const StepPlan& plan, int index, Call call
 StepProfile::StepProfile(const Network& network, const StepPlan& plan, int threads)
     : network_(network),
       plan_(plan),
-      calls_(threads, std::vector<Counter>(network.nodes().size() * kCalls)) {}
+      calls_(threads, std::vector<Counter>(network.nodes().size() * kCalls)),
+      parts_(threads) {}
+
+StepProfile::Counter StepProfile::Sum(StepPart part) const {
+  Counter sum;
+  for (const auto& thread : parts_) {
+    sum.time += thread[static_cast<int>(part)].time;
+    sum.amount += thread[static_cast<int>(part)].amount;
+  }
+  return sum;
+}
 
 v1::ProfileRow StepProfile::DescribeCall(int node, Call call, double steps) const {
   Counter all;
@@ -145,7 +155,7 @@ v1::ProfileRow StepProfile::DescribeCall(int node, Call call, double steps) cons
 
 v1::Profile StepProfile::Describe(int64_t first_step, int64_t last_step, const Peaks& peaks) const {
   const auto steps = static_cast<double>(last_step - first_step + 1);
-  const Counter& whole = parts_[static_cast<int>(StepPart::kStep)];
+  const Counter whole = Sum(StepPart::kStep);
   v1::Profile profile;
   profile.set_first_step(first_step);
   profile.set_last_step(last_step);
@@ -181,10 +191,13 @@ v1::Profile StepProfile::Describe(int64_t first_step, int64_t last_step, const P
     }
   }
   for (int p = static_cast<int>(StepPart::kStep) + 1; p < kParts; ++p) {
+    const auto part = static_cast<StepPart>(p);
+    const Counter sum = Sum(part);
+    const double sharing = part == StepPart::kBatch ? profile.threads() : 1;
     v1::ProfileRow row;
-    row.set_phase(PartName(static_cast<StepPart>(p)));
-    row.set_ms(Milliseconds(parts_[p].time) / steps);
-    row.set_bytes(static_cast<double>(parts_[p].amount) / steps);
+    row.set_phase(PartName(part));
+    row.set_ms(Milliseconds(sum.time) / steps / sharing);
+    row.set_bytes(static_cast<double>(sum.amount) / steps);
     keep(row);
   }
   waiting.set_ms(std::max(0.0, waiting.ms()));

@@ -13,7 +13,8 @@
 
 namespace lockstep {
 
-// What a step does beside the calls of its layers, with all threads; kStep is all of it.
+// What a step does beside the calls of its layers. kStep is all of it; kBatch, the loading of
+// inputs, is done tile by tile.
 enum class StepPart { kStep, kBatch, kPacking, kLoss, kReduction, kOptimizer };
 
 // Adds up where the time of training steps goes, through StepTimers: by layer and call, and by the
@@ -39,13 +40,14 @@ class StepProfile {
   Counter& Of(const PlannedCall& call, int thread) {
     return calls_[thread][call.node * kCalls + static_cast<int>(call.call)];
   }
-  Counter& Of(StepPart part) { return parts_[static_cast<int>(part)]; }
+  Counter& Of(StepPart part, int thread) { return parts_[thread][static_cast<int>(part)]; }
+  Counter Sum(StepPart part) const;
   v1::ProfileRow DescribeCall(int node, Call call, double steps) const;
 
   const Network& network_;
   const StepPlan& plan_;
-  std::vector<std::vector<Counter>> calls_;  // by thread, then by node and call
-  std::array<Counter, kParts> parts_;
+  std::vector<std::vector<Counter>> calls_;         // by thread, then by node and call
+  std::vector<std::array<Counter, kParts>> parts_;  // by thread
 };
 
 // Counts the time from here to the end of the scope; nothing, and at no cost, when the profile is
@@ -54,8 +56,8 @@ class StepTimer {
  public:
   StepTimer(StepProfile* profile, const PlannedCall& call, int64_t samples, int thread)
       : StepTimer(profile == nullptr ? nullptr : &profile->Of(call, thread), samples) {}
-  StepTimer(StepProfile* profile, StepPart part, int64_t amount)
-      : StepTimer(profile == nullptr ? nullptr : &profile->Of(part), amount) {}
+  StepTimer(StepProfile* profile, StepPart part, int64_t amount, int thread = 0)
+      : StepTimer(profile == nullptr ? nullptr : &profile->Of(part, thread), amount) {}
   ~StepTimer() {
     if (counter_ != nullptr) counter_->time += StepProfile::Clock::now() - begin_;
   }

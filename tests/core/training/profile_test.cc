@@ -94,9 +94,9 @@ TEST(ProfileTest, NamesEveryLayerThatTakesTime) {
   for (const v1::ProfileRow& row : profile.rows()) {
     if (!row.layer().empty() && row.phase() == "forward") layers.push_back(row.layer());
   }
-  EXPECT_EQ(layers, (std::vector<std::string>{"conv2d", "batch_normalization", "max_pooling2d",
-                                              "conv2d_1", "batch_normalization_1", "activation",
-                                              "dropout", "dense"}));
+  EXPECT_EQ(layers,
+            (std::vector<std::string>{"conv2d", "batch_normalization", "max_pooling2d", "conv2d_1",
+                                      "batch_normalization_1", "activation", "dropout", "dense"}));
   EXPECT_EQ(profile.rows().rbegin()->phase(), "waiting");
 }
 
