@@ -16,6 +16,8 @@ struct SubmitArguments {
   std::string file;
   std::string id;
   bool watch = false;
+  bool profile = false;
+  std::string profile_image;  // a file to write, or empty
   std::optional<int> threads;
 };
 ExitCode Submit(Session& session, const SubmitArguments& arguments);

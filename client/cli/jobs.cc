@@ -6,6 +6,7 @@
 #include "client/cli/commands.h"
 #include "client/cli/format.h"
 #include "client/cli/job_file.h"
+#include "client/cli/new_file.h"
 #include "client/cli/progress_line.h"
 #include "client/cli/watch_view.h"
 
@@ -91,6 +92,12 @@ ExitCode Submit(Session& session, const SubmitArguments& arguments) {
   if (arguments.threads.has_value()) {
     file->spec.mutable_resources()->set_threads(*arguments.threads);
   }
+  if (arguments.profile) file->spec.mutable_resources()->set_profile(true);
+  NewFile image(arguments.profile_image);
+  const bool draws = !arguments.profile_image.empty();
+  if (draws) {
+    if (absl::Status opened = image.Open(); !opened.ok()) return session.Misused("submit", opened);
+  }
   Client* client = session.Connect();
   if (client == nullptr) return session.exit_code();
 
@@ -99,14 +106,17 @@ ExitCode Submit(Session& session, const SubmitArguments& arguments) {
     const absl::Status status(job.status().code(), WithLine(*file, job.status()));
     return session.Fail(arguments.file, status, SubmitAdvice(status));
   }
+  const bool watches = arguments.watch || arguments.profile;
   if (session.json()) {
     PrintJson(*job);
   } else {
     std::printf("job %s\n", job->id().c_str());
-    if (!arguments.watch) std::printf("next: lockstep watch %s\n", job->id().c_str());
+    if (!watches) std::printf("next: lockstep watch %s\n", job->id().c_str());
     std::fflush(stdout);
   }
-  return arguments.watch ? Watch(session, *client, *job, 1) : kOk;
+  if (!watches) return kOk;
+  return Watch(session, *client, *job,
+               {.until_profile = !arguments.watch, .image = draws ? &image : nullptr});
 }
 
 ExitCode ListJobs(Session& session) {
@@ -149,7 +159,7 @@ ExitCode WatchJob(Session& session, const std::string& id, int64_t from_sequence
   if (client == nullptr) return session.exit_code();
   absl::StatusOr<v1::Job> job = client->GetJob(id);
   if (!job.ok()) return session.Fail("watch " + id, job.status(), kSeeJobs);
-  return Watch(session, *client, *job, from_sequence);
+  return Watch(session, *client, *job, {.from_sequence = from_sequence});
 }
 
 ExitCode CancelJob(Session& session, const std::string& id) {

@@ -41,6 +41,12 @@ void AddJobCommands(CLI::App& app, CommandLine& line) {
   submit->add_option("--id", line.submit.id,
                      "The job's name; submitting the same again is then harmless");
   submit->add_flag("--watch", line.submit.watch, "Follow the job until it ends");
+  CLI::Option* profile = submit->add_flag(
+      "--profile", line.submit.profile,
+      "Measure where the time of steps 11 to 60 goes, by layer and phase; without --watch\n"
+      "the command ends once it has told it");
+  submit->add_option("--profile-image", line.submit.profile_image, "An SVG file to draw it to")
+      ->needs(profile);
   submit
       ->add_option("--threads", line.submit.threads,
                    "Threads it may use; the result is the same for any number")

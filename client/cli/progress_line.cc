@@ -25,25 +25,6 @@ std::string Cut(std::string_view text, int columns) {
   return std::string(text.substr(0, end));
 }
 
-std::string Bar(double fraction, int width, bool unicode) {
-  // Unicode has blocks of eighths; in ASCII a digit says how full the last cell is.
-  static constexpr std::array<const char*, 8> kEighths = {" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
-  const int parts = unicode ? 8 : 10;
-  const int filled = static_cast<int>(std::clamp(fraction, 0.0, 1.0) * width * parts);
-  std::string bar;
-  for (int i = 0; i < width; ++i) {
-    const int cell = std::clamp(filled - i * parts, 0, parts);
-    if (cell == parts) {
-      bar += unicode ? "█" : "#";
-    } else if (unicode) {
-      bar += kEighths[cell];
-    } else {
-      bar += cell == 0 ? ' ' : static_cast<char>('0' + cell);
-    }
-  }
-  return bar;
-}
-
 // What is drawn of a line.
 struct Layout {
   size_t metrics = 0;
@@ -79,6 +60,25 @@ std::vector<Layout> Layouts(const ProgressLine& line) {
 }
 
 }  // namespace
+
+std::string Bar(double fraction, int width, bool unicode) {
+  // Unicode has blocks of eighths; in ASCII a digit says how full the last cell is.
+  static constexpr std::array<const char*, 8> kEighths = {" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
+  const int parts = unicode ? 8 : 10;
+  const int filled = static_cast<int>(std::clamp(fraction, 0.0, 1.0) * width * parts);
+  std::string bar;
+  for (int i = 0; i < width; ++i) {
+    const int cell = std::clamp(filled - i * parts, 0, parts);
+    if (cell == parts) {
+      bar += unicode ? "█" : "#";
+    } else if (unicode) {
+      bar += kEighths[cell];
+    } else {
+      bar += cell == 0 ? ' ' : static_cast<char>('0' + cell);
+    }
+  }
+  return bar;
+}
 
 std::string Render(const ProgressLine& line, const LineStyle& style) {
   std::string plain;

@@ -28,6 +28,9 @@ struct ProgressLine {
 // on, the bar, the rate, and then the end of the line.
 std::string Render(const ProgressLine& line, const LineStyle& style);
 
+// A bar of so many columns, filled to a fraction of 0 to 1.
+std::string Bar(double fraction, int width, bool unicode);
+
 // "00:32", "1:02:03", "2d 03:04".
 std::string FormatClock(double seconds);
 // Three significant digits and an SI prefix, "1.62k samples/s"; when less than one a second, "1.8

@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "client/cli/format.h"
 #include "client/cli/job_progress.h"
+#include "client/cli/profile_view.h"
 #include "client/cli/terminal.h"
 
 namespace lockstep {
@@ -23,6 +24,7 @@ constexpr std::chrono::milliseconds kRedraw(100);
 // Between plain lines, epochs aside.
 constexpr absl::Duration kPlainPause = absl::Seconds(5);
 constexpr int kPlainColumns = 200;
+constexpr int kPlainProfileColumns = 110;
 
 std::atomic<bool> interrupted = false;
 static_assert(std::atomic<bool>::is_always_lock_free);  // or a signal handler must not set it
@@ -62,6 +64,9 @@ class WatchView {
           last_plain_ = now;
         }
         break;
+      case v1::Event::kProfile:
+        PrintProfile(event.profile());
+        break;
       default:
         break;
     }
@@ -80,6 +85,13 @@ class WatchView {
     terminal_.Print(fmt::format("  lockstep watch {} --from {}", id, next_sequence));
   }
 
+  // The watch was for the profile only.
+  void PrintProfiled(const std::string& id) ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    terminal_.Clear();
+    terminal_.Print("next:    lockstep watch " + id);
+  }
+
   void PrintOutcome(const v1::Job& job) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
@@ -89,6 +101,12 @@ class WatchView {
     std::string line = StateName(change.state());
     if (!change.reason().empty()) line += ": " + change.reason();
     terminal_.Print(line);
+  }
+
+  void PrintProfile(const v1::Profile& profile) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    LineStyle style = terminal_.style();
+    if (!terminal_.interactive()) style.width = kPlainProfileColumns;
+    terminal_.Print(ProfileTable(profile, style));
   }
 
   absl::Mutex mutex_;
@@ -134,9 +152,9 @@ void WatchView::PrintOutcome(const v1::Job& job) {
 
 }  // namespace
 
-ExitCode Watch(Session& session, Client& client, const v1::Job& job, int64_t from_sequence) {
+ExitCode Watch(Session& session, Client& client, const v1::Job& job, const WatchOptions& options) {
   WatchView view(job);
-  std::unique_ptr<EventStream> events = client.WatchJob(job.id(), from_sequence);
+  std::unique_ptr<EventStream> events = client.WatchJob(job.id(), options.from_sequence);
 
   interrupted = false;
   struct sigaction action = {};
@@ -145,6 +163,8 @@ ExitCode Watch(Session& session, Client& client, const v1::Job& job, int64_t fro
   sigaction(SIGINT, &action, &before);
 
   absl::Status status;
+  absl::Status drawn;
+  bool profiled = false;
   {
     std::jthread redraw([&](std::stop_token stop) {
       std::mutex mutex;
@@ -165,6 +185,13 @@ ExitCode Watch(Session& session, Client& client, const v1::Job& job, int64_t fro
       } else {
         view.Apply(**event);
       }
+      if (!(*event)->has_profile()) continue;
+      if (!profiled && options.image != nullptr) {
+        drawn = options.image->Append(ProfileImage((*event)->profile(), "job " + job.id()));
+        if (drawn.ok()) drawn = options.image->Commit();
+      }
+      profiled = true;
+      if (options.until_profile) break;
     }
   }
   sigaction(SIGINT, &before, nullptr);
@@ -177,6 +204,11 @@ ExitCode Watch(Session& session, Client& client, const v1::Job& job, int64_t fro
     return session.Fail("watch " + job.id(), status,
                         fmt::format("come back with `lockstep watch {} --from {}`", job.id(),
                                     events->next_sequence()));
+  }
+  if (!drawn.ok()) return session.Fail("profile of " + job.id(), drawn, "");
+  if (profiled && options.until_profile) {
+    if (!session.json()) view.PrintProfiled(job.id());
+    return kOk;
   }
   absl::StatusOr<v1::Job> end = client.GetJob(job.id());
   if (!end.ok()) return session.Fail("watch " + job.id(), end.status(), "");

@@ -98,6 +98,7 @@ void TrainingPass::Backward(const StepContext& step, const float* parameters) {
 }
 
 void TrainingPass::Pack(const StepContext& step, Pass pass) {
+  const StepTimer timer(profile_, StepPart::kPacking, 0);
   const std::vector<ArenaPiece>& pieces =
       pass == Pass::kForward ? plan_.forward_packed : plan_.backward_packed;
   step.pool->ParallelFor(std::ssize(pieces), [&](int64_t i, int) {
@@ -142,7 +143,7 @@ void TrainingPass::RunPhase(const StepContext& step, const Phase& phase, const L
     for (int64_t n = 0; n < range.samples; n += phase.tile_samples) {
       const Tile tile = {range.begin + n, std::min(phase.tile_samples, range.samples - n),
                          range.shard};
-      if (load != nullptr) (*load)(tile, At(plan_.values[0], 0, tile, thread));
+      if (load != nullptr) LoadTile(tile, thread, *load);
       for (const PlannedCall& call : phase.tile_calls) Run(step, call, tile, thread, watcher);
     }
   });
@@ -163,8 +164,16 @@ float* TrainingPass::At(const Place& place, int value, const Tile& tile, int thr
   return nullptr;
 }
 
+void TrainingPass::LoadTile(const Tile& tile, int thread, Loader load) {
+  const int64_t bytes =
+      tile.samples * network_.input().size() * static_cast<int64_t>(sizeof(float));
+  const StepTimer timer(profile_, StepPart::kBatch, bytes, thread);
+  load(tile, At(plan_.values[0], 0, tile, thread));
+}
+
 void TrainingPass::Run(const StepContext& step, const PlannedCall& call, const Tile& tile,
                        int thread, const Watcher* watcher) {
+  const StepTimer timer(profile_, call, tile.samples, thread);
   if (call.call < Call::kGatherBackward) {
     RunForward(step, call, tile, thread, watcher);
   } else {
@@ -266,6 +275,7 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
 }
 
 void TrainingPass::Reduce(const StepContext& step) {
+  const StepTimer timer(profile_, StepPart::kReduction, 0);
   for (size_t i = 0; i < counts_.size(); ++i) {
     counts_[i] = step.batch->node_samples(step.batch->nodes[i]);
   }

@@ -8,6 +8,7 @@
 #include "absl/functional/function_ref.h"
 #include "core/network/network.h"
 #include "core/network/step_plan.h"
+#include "core/network/step_profile.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace lockstep {
@@ -22,6 +23,10 @@ class TrainingPass {
 
   // What the constructor allocates.
   static int64_t MemoryBytes(const Network& network, const Capacity& capacity, int nodes);
+
+  const StepPlan& plan() const { return plan_; }
+  // Counts in `profile` what the calls take from now on; null: nobody counts.
+  void set_profile(StepProfile* profile) { profile_ = profile; }
 
   // Writes the inputs of a tile's samples, scaled, to x. Called once a sample, on any thread, just
   // before the first layer reads it.
@@ -53,6 +58,7 @@ class TrainingPass {
 
   void RunPhase(const StepContext& step, const Phase& phase, const Loader* load,
                 const Watcher* watcher);
+  void LoadTile(const Tile& tile, int thread, Loader load);
   void Run(const StepContext& step, const PlannedCall& call, const Tile& tile, int thread,
            const Watcher* watcher);
   void RunForward(const StepContext& step, const PlannedCall& call, const Tile& tile, int thread,
@@ -71,6 +77,7 @@ class TrainingPass {
   const Network& network_;
   const bool logits_;
   const StepPlan plan_;
+  StepProfile* profile_ = nullptr;
   AlignedBuffer<std::byte> arena_;
   AlignedBuffer<std::byte> threads_;
   float* output_;

@@ -31,6 +31,7 @@ class Recorder {
   void EndStep(int64_t step, const BatchSums& sums, double learning_rate);
   void EndEpoch(int64_t step, int64_t epoch, const std::optional<Evaluation::Result>& validation,
                 std::string state_hash);
+  void AddProfile(v1::Profile profile) { *events_.emplace_back().mutable_profile() = profile; }
 
   // The records since the last call.
   std::vector<v1::Event> Take() { return std::exchange(events_, {}); }

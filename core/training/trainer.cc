@@ -7,8 +7,10 @@
 #include "absl/strings/str_cat.h"
 #include "core/data/digest.h"
 #include "core/inference/inference_pass.h"
+#include "core/kernels/peaks.h"
 #include "core/layers/row_sums.h"
 #include "core/network/network.h"
+#include "core/network/step_profile.h"
 #include "core/network/training_pass.h"
 #include "core/network/weights_file.h"
 #include "core/numerics/float_environment.h"
@@ -20,6 +22,13 @@
 
 namespace lockstep {
 namespace {
+
+// Steps that are measured when the job asks for a profile, after some that find caches and branch
+// predictors cold.
+constexpr int64_t kWarmUpSteps = 10;
+constexpr int64_t kProfiledSteps = 50;
+
+constexpr int64_t kFloat = sizeof(float);
 
 void SetSamples(int64_t samples, Batch& batch) {
   batch.samples = samples;
@@ -66,6 +75,11 @@ struct Trainer::Impl {
 
   absl::Status Step();
   absl::StatusOr<BatchSums> TrainBatch(std::span<const int32_t> samples);
+  absl::StatusOr<BatchSums> ComputeLoss(std::span<const int32_t> samples,
+                                        TrainingPass::Loader load);
+  void ApplyGradient();
+  void BeginProfile();
+  void EndProfile();
   double SumOverBatch(const float* values);
   absl::Status CheckFiniteState() const;
   std::string StateHash() const;
@@ -94,6 +108,8 @@ struct Trainer::Impl {
   Batch batch;
   StepContext context;
   int64_t step = 0;
+  const int64_t first_profiled_step = std::min(kWarmUpSteps, plan.total_steps - 1);  // from 0
+  std::unique_ptr<StepProfile> profile;  // while steps are measured
 };
 
 // Over all shards, as the contract sums across samples (rule 2).
@@ -107,20 +123,17 @@ double Trainer::Impl::SumOverBatch(const float* values) {
   return node_sums[0];
 }
 
-absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch(std::span<const int32_t> samples) {
-  context.step = step;
-  const auto load = [&](const Tile& tile, float* x) {
-    train.Inputs(*context.kernels, samples.subspan(tile.begin, tile.samples), x);
-  };
+// The loss of what Forward gave, and its gradient.
+absl::StatusOr<BatchSums> Trainer::Impl::ComputeLoss(std::span<const int32_t> samples,
+                                                     TrainingPass::Loader load) {
+  const int64_t columns = network.output().size();
+  const StepTimer timer(profile.get(), StepPart::kLoss, 2 * batch.samples * columns * kFloat);
   if (loss.has_classes()) {
     train.Labels(samples, batch_labels.data());
   } else {
     train.Values(samples, batch_values.data());
   }
-  pass.Forward(context, parameters.data(), buffers.data(), load);
-
   const Targets targets = {batch_labels.data(), batch_values.data()};
-  const int64_t columns = network.output().size();
   const float scale = 1.0f / static_cast<float>(batch.global_samples);
   loss.Compute(*context.kernels, batch.samples, columns, pass.output(), targets, scale,
                losses.data(), pass.output_gradient());
@@ -139,11 +152,47 @@ absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch(std::span<const int32_t> sam
     MarkCorrect(batch.samples, columns, pass.output(), targets.labels, correct.data());
     sums.correct = SumOverBatch(correct.data());
   }
+  return sums;
+}
 
+void Trainer::Impl::ApplyGradient() {
+  // Reads the gradient; reads and writes parameters and slots.
+  const int64_t vectors = 1 + 2 * (1 + std::ssize(optimizer.slots()));
+  const StepTimer timer(profile.get(), StepPart::kOptimizer,
+                        vectors * network.parameters_size() * kFloat);
+  optimizer.Apply(*context.kernels, *context.pool, step + 1, pass.gradient(), parameters.span());
+}
+
+absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch(std::span<const int32_t> samples) {
+  const StepTimer timer(profile.get(), StepPart::kStep, std::ssize(samples));
+  context.step = step;
+  const auto load = [&](const Tile& tile, float* x) {
+    train.Inputs(*context.kernels, samples.subspan(tile.begin, tile.samples), x);
+  };
+  pass.Forward(context, parameters.data(), buffers.data(), load);
+  absl::StatusOr<BatchSums> sums = ComputeLoss(samples, load);
+  if (!sums.ok()) return sums;
   pass.Backward(context, parameters.data());
   pass.Reduce(context);
-  optimizer.Apply(*context.kernels, *context.pool, step + 1, pass.gradient(), parameters.span());
+  ApplyGradient();
   return sums;
+}
+
+// Before a step: starts to measure if it is time.
+void Trainer::Impl::BeginProfile() {
+  if (!plan.spec.resources().profile() || step != first_profiled_step) return;
+  profile = std::make_unique<StepProfile>(network, pass.plan(), context.pool->threads());
+  pass.set_profile(profile.get());
+}
+
+// After a step: reports if enough have been measured.
+void Trainer::Impl::EndProfile() {
+  if (profile == nullptr) return;
+  if (step < first_profiled_step + kProfiledSteps && step < plan.total_steps) return;
+  recorder.AddProfile(
+      profile->Describe(first_profiled_step + 1, step, MeasurePeaks(*context.pool)));
+  pass.set_profile(nullptr);
+  profile.reset();
 }
 
 absl::Status Trainer::Impl::Step() {
@@ -161,11 +210,13 @@ absl::Status Trainer::Impl::Step() {
   const int64_t first = in_epoch * training.batch_size();
   const int64_t samples = std::min(training.batch_size(), train.samples() - first);
   SetSamples(samples, batch);
+  BeginProfile();
   auto sums = TrainBatch(std::span(order).subspan(first, samples));
   if (!sums.ok()) return sums.status();
   if (auto s = collective.status(); !s.ok()) return s;
   ++step;
   recorder.EndStep(step, *sums, optimizer.learning_rate());
+  EndProfile();
   if (step % plan.steps_per_epoch == 0 || step == plan.total_steps) {
     if (auto s = CheckFiniteState(); !s.ok()) return s;
     std::optional<Evaluation::Result> validated;

@@ -42,7 +42,8 @@ class Trainer {
   // training cannot go on after that.
   absl::Status Step();
 
-  // What there is to log since the last call: step and epoch records, without sequence and time.
+  // What there is to log since the last call: step and epoch records and, if the job's resources
+  // ask for it, a profile; without sequence and time.
   std::vector<v1::Event> TakeEvents();
 
   // BLAKE2s-256 of parameters, buffers, optimizer state and step, in hexadecimal.

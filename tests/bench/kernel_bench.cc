@@ -18,9 +18,9 @@
 #include <vector>
 
 #include "core/kernels/kernels.h"
+#include "core/kernels/peaks.h"
 #include "core/numerics/float_environment.h"
 #include "tests/bench/kernel_cases.h"
-#include "tests/bench/kernel_peaks.h"
 
 namespace lockstep {
 namespace {

@@ -295,6 +295,7 @@ TEST(FingerprintTest, DependsOnWhatTheResultDependsOn) {
   const std::string fingerprint = Request().Plan()->fingerprint;
   const std::function<void(Request&)> same[] = {
       [](Request& r) { r.spec.mutable_resources()->set_threads(3); },
+      [](Request& r) { r.spec.mutable_resources()->set_profile(true); },
       [](Request& r) { r.spec.set_publish_as("digits"); },
       [](Request& r) {
         r.spec.mutable_data()->mutable_train()->set_dataset("renamed");
