@@ -166,8 +166,8 @@ std::string ProfileImage(const v1::Profile& profile, const std::string& title) {
   }
   svg +=
       Text(kMargin, y + kMargin, heading,
-           "Bytes count every operand once, wherever it lies: what exceeds the memory's peak came "
-           "from a cache.");
+           "Multiply-adds: taps in a convolution's padding count, though they are skipped. Bytes: "
+           "every operand counts once, wherever it lies; above the peak it came from a cache.");
   return svg + "</svg>\n";
 }
 

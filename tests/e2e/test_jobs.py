@@ -40,6 +40,30 @@ def test_events_tell_the_whole_story_without_holes(client, tmp_path):
     assert epochs[-1]["state_hash"] == client.job(job_id)["state_hash"]
 
 
+def test_a_profile_says_where_the_time_of_a_step_goes_and_changes_nothing(client, tmp_path):
+    spec = programs.write_spec(data.job(epochs=10), tmp_path)
+    image = tmp_path / "profile.svg"
+    table = client.run("submit", spec, "--id", "profiled", "--watch", "--profile",
+                       "--profile-image", image)
+    assert "steps 11 to 60: " in table
+    assert "batch_normalization" in table
+    assert image.read_text().endswith("</svg>\n")
+    # Without --watch the command ends when it knows; the job goes on.
+    assert "PHASE" in client.run("submit", spec, "--id", "profiled-only", "--profile")
+    client.finish("profiled-only")
+
+    profiles = [event["profile"] for event in client.events("profiled") if "profile" in event]
+    assert len(profiles) == 1
+    total = sum(row["ms"] for row in profiles[0]["rows"])
+    assert total == pytest.approx(profiles[0]["step_ms"])
+    plain = client.train(data.job(epochs=10), tmp_path)
+    for job_id in ("profiled", "profiled-only"):
+        for promised in ("state_hash", "fingerprint"):
+            assert client.job(job_id)[promised] == plain[promised]
+
+    assert "--profile" in client.misused("submit", spec, "--profile-image", image)
+
+
 def test_training_learns(client, tmp_path):
     client.train(data.job(epochs=30), tmp_path)
     metrics = {metric["name"]: metric["value"] for metric in
