@@ -135,7 +135,7 @@ std::string ProfileTable(const v1::Profile& profile, const LineStyle& style) {
   text += fmt::format("by phase: {}\n", summary);
   text +=
       "GFLOP/s: taps in a convolution's padding count, though they are skipped.\n"
-      "GB/s: every operand counts once, wherever it lies; above the peak it came from a cache.\n";
+      "GB/s: every operand counts once; above the peak, it came from a cache.\n";
   return text;
 }
 

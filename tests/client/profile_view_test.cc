@@ -34,7 +34,8 @@ v1::Profile Typical() {
 }
 
 TEST(ProfileTableTest, LooksLikeThis) {
-  EXPECT_EQ(ProfileTable(Typical(), {.width = 100}), R"(steps 11 to 60: 20.0 ms a step of 128 samples (6.40k samples/s), 2 threads
+  EXPECT_EQ(ProfileTable(Typical(), {.width = 100}),
+            R"(steps 11 to 60: 20.0 ms a step of 128 samples (6.40k samples/s), 2 threads
 peaks: 200 GFLOP/s of fused multiply-adds, 40.0 GB/s read from memory
 
 LAYER                PHASE              MS   STEP  GFLOP/S  PEAK     GB/S  PEAK
@@ -48,7 +49,7 @@ step                                  20.0 100.0%    120.0   60%     4.80   12%
 
 by phase: forward 25%, backward 62%, forward sums 2%
 GFLOP/s: taps in a convolution's padding count, though they are skipped.
-GB/s: every operand counts once, wherever it lies; above the peak it came from a cache.
+GB/s: every operand counts once; above the peak, it came from a cache.
 )");
 }
 
@@ -57,7 +58,7 @@ TEST(ProfileTableTest, KeepsToTheTerminal) {
   profile.mutable_rows(2)->set_layer("a_name_that_is_longer_than_any_column_for_it/bn1");
   for (const int width : {77, 80, 97, 117, 200}) {
     std::istringstream lines(ProfileTable(profile, {.width = width, .unicode = true}));
-    for (std::string line; std::getline(lines, line) && !line.starts_with("by phase");) {
+    for (std::string line; std::getline(lines, line);) {
       EXPECT_LE(std::count_if(line.begin(), line.end(), [](char c) { return (c & 0xc0) != 0x80; }),
                 width)
           << line;
