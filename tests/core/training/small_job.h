@@ -85,6 +85,31 @@ inline v1::JobSpec MlpJob() {
         "loss":{"sparseCategoricalCrossentropy":{}},"metrics":["accuracy"]}})");
 }
 
+// What the others leave out: a residual graph, strides, dilation, groups, a depthwise convolution,
+// chunks of several segments, average pooling, dropout, momentum.
+inline v1::JobSpec ResidualJob() {
+  return ParseJson<v1::JobSpec>(R"({
+      "model":{"input":{"shape":[8,8,1],"scale":0.00392156862745098},"layers":[
+        {"name":"stem","conv2d":{"filters":72,"kernelSize":[3],"padding":"same","useBias":false}},
+        {"name":"norm","batchNormalization":{}},
+        {"name":"relu","activation":{"activation":"relu"}},
+        {"conv2d":{"filters":24,"kernelSize":[3],"strides":[2],"padding":"same"}},
+        {"batchNormalization":{}},
+        {"activation":{"activation":"tanh"}},
+        {"conv2d":{"filters":24,"kernelSize":[3],"groups":24,"padding":"same"}},
+        {"name":"main","conv2d":{"filters":24,"kernelSize":[3],"groups":3,"dilationRate":[2],"padding":"same"}},
+        {"name":"shortcut","inputs":["relu"],"conv2d":{"filters":24,"kernelSize":[1],"strides":[2]}},
+        {"inputs":["main","shortcut"],"add":{}},
+        {"batchNormalization":{}},
+        {"activation":{"activation":"relu"}},
+        {"globalAveragePooling2d":{}}, {"dropout":{"rate":0.2}},
+        {"dense":{"units":3,"activation":"softmax"}}]},
+      "data":{"train":{"dataset":"small"}},
+      "training":{"batchSize":40,"epochs":2,"seed":3,
+        "optimizer":{"sgd":{"learningRate":0.05,"momentum":0.9}},
+        "loss":{"sparseCategoricalCrossentropy":{}},"metrics":["accuracy"]}})");
+}
+
 inline v1::JobSpec CnnJob() {
   return ParseJson<v1::JobSpec>(R"({
       "model":{"input":{"shape":[8,8,1],"scale":0.00392156862745098},"layers":[

@@ -67,7 +67,9 @@ TEST(TrainerTest, ThreadsDoNotMatterToACnn) {
   const SmallData data = MakeImages(100, 1);
   const SmallData validation = MakeImages(45, 2);
   for (const Batches& batches : kBatches) {
-    ExpectThreadsDoNotMatter(WithBatches(CnnJob(), batches.size, batches.shards), data, validation);
+    for (const v1::JobSpec& job : {CnnJob(), ResidualJob()}) {
+      ExpectThreadsDoNotMatter(WithBatches(job, batches.size, batches.shards), data, validation);
+    }
   }
 }
 
@@ -79,6 +81,8 @@ TEST(TrainerTest, HashesAreTheContracts) {
             "369eaa91cb8308b06269dc420d235dc44d3bc334253ddb8fe765a01122257c11");
   EXPECT_EQ(Train(WithBatches(CnnJob(), 30, 7), MakeImages(100, 1), 2).state_hash,
             "265ff5fbd5f6ed8e2d97c3016c09817b9021b81b9ddc2ae1a3eca5ab8250ffc7");
+  EXPECT_EQ(Train(WithBatches(ResidualJob(), 40, 3), MakeImages(100, 2), 2).state_hash,
+            "4d12c4eb45411afef1d211b8ab18bb8b2ea4530741c7b2ddb4f5fb77ddbc97cd");
 }
 
 // Negative control: a hash that everything passes would prove nothing.
