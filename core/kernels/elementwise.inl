@@ -56,7 +56,10 @@ static inline Vec Tanh(Vec x) {
   return Select(Greater(a, Set(0.625f)), large, small);
 }
 
-static inline Vec Relu(Vec x) { return Select(Greater(Zero(), x), Zero(), x); }
+// ReLU where it is asked for: AtLeast(Least(relu), x).
+static inline Vec Least(bool relu) { return relu ? Zero() : Set(-__builtin_inff()); }
+static inline Vec AtLeast(Vec least, Vec x) { return Select(Greater(least, x), least, x); }
+static inline Vec Relu(Vec x) { return AtLeast(Zero(), x); }
 
 // Natural logarithm of a normal x > 0 (Cephes' logf).
 static inline float Log(float x) {
@@ -189,9 +192,10 @@ static void CrossEntropy(int64_t rows, int64_t classes, const float* logits, con
   }
 }
 
-static void AddVectors(int64_t n, const float* a, const float* b, float* y) {
+static void AddVectors(int64_t n, const float* a, const float* b, bool relu, float* y) {
+  const Vec least = Least(relu);
   ForVectors(n, [&](int64_t i, int lanes) {
-    StoreLanes(y + i, lanes, Add(LoadLanes(a + i, lanes), LoadLanes(b + i, lanes)));
+    StoreLanes(y + i, lanes, AtLeast(least, Add(LoadLanes(a + i, lanes), LoadLanes(b + i, lanes))));
   });
 }
 

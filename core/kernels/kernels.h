@@ -147,9 +147,9 @@ struct KernelTable {
   // One block: s1 = sum of dy; with x also s2 = sum of dy * (x - m).
   void (*block_sums)(const float* dy, const float* x, const float* m, int64_t rows,
                      int64_t channels, float* s1, float* s2);
-  // y = fma(x - m, a, b) (rule 6).
+  // y = fma(x - m, a, b) (rule 6), then ReLU if asked for.
   void (*normalize)(const float* x, int64_t rows, int64_t channels, const float* m, const float* a,
-                    const float* b, float* y);
+                    const float* b, bool relu, float* y);
   // dx = fma(x - m, k2, fma(dy, k1, k0)).
   void (*normalize_backward)(const float* dy, const float* x, int64_t rows, int64_t channels,
                              const float* m, const float* k0, const float* k1, const float* k2,
@@ -165,8 +165,8 @@ struct KernelTable {
   void (*average_pool)(int64_t positions, int64_t channels, const float* x, float* y);
   void (*average_pool_backward)(int64_t positions, int64_t channels, const float* dy, float* dx);
 
-  // y = a + b; y may be a or b.
-  void (*add)(int64_t n, const float* a, const float* b, float* y);
+  // y = a + b, then ReLU if asked for; y may be a or b.
+  void (*add)(int64_t n, const float* a, const float* b, bool relu, float* y);
   // y = f(x) over [rows, columns]; columns matter to softmax only. y may be x.
   void (*activate)(Activation activation, int64_t rows, int64_t columns, const float* x, float* y);
   // dx = the gradient before the activation, given its output y. dx may be dy.

@@ -161,7 +161,8 @@ void Normalize(Run& run) {
   const Floats x = run.Draw(kSize), m = run.Draw(kColumns), a = run.Draw(kColumns);
   const Floats b = run.Draw(kColumns);
   Floats y(kSize);
-  run.table.normalize(x.data(), kRows, kColumns, m.data(), a.data(), b.data(), y.data());
+  run.table.normalize(x.data(), kRows, kColumns, m.data(), a.data(), b.data(), /*relu=*/false,
+                      y.data());
   run.Add(y);
 }
 
@@ -221,7 +222,7 @@ void AveragePoolBackward(Run& run) {
 void AddVectors(Run& run) {
   const Floats a = run.Draw(kSize), b = run.Draw(kSize);
   Floats y(kSize);
-  run.table.add(kSize, a.data(), b.data(), y.data());
+  run.table.add(kSize, a.data(), b.data(), /*relu=*/false, y.data());
   run.Add(y);
 }
 

@@ -133,8 +133,9 @@ static void BlockSums(const float* dy, const float* x, const float* m, int64_t r
   });
 }
 
-static void Normalize(const float* x, int64_t rows, int64_t channels, const float* m,
-                      const float* a, const float* b, float* y) {
+template <bool kRelu>
+static void NormalizeRows(const float* x, int64_t rows, int64_t channels, const float* m,
+                          const float* a, const float* b, float* y) {
   ForChannels<kNormalizeVectors>(
       channels, [&](int64_t c, auto vectors, auto partial, int last_lanes) {
         constexpr int kVectors = vectors.value;
@@ -147,10 +148,16 @@ static void Normalize(const float* x, int64_t rows, int64_t channels, const floa
           Row<kVectors> row = LoadRow<kVectors, kPartial>(x + i, last_lanes);
           UNROLL for (int v = 0; v < kVectors; ++v) {
             row.v[v] = Fma(Sub(row.v[v], mv.v[v]), av.v[v], bv.v[v]);
+            if (kRelu) row.v[v] = Relu(row.v[v]);
           }
           StoreRow<kVectors, kPartial>(y + i, last_lanes, row);
         }
       });
+}
+
+static void Normalize(const float* x, int64_t rows, int64_t channels, const float* m,
+                      const float* a, const float* b, bool relu, float* y) {
+  (relu ? NormalizeRows<true> : NormalizeRows<false>)(x, rows, channels, m, a, b, y);
 }
 
 static void NormalizeBackward(const float* dy, const float* x, int64_t rows, int64_t channels,

@@ -13,13 +13,15 @@ class Add final : public Layer {
 
   Shape output_shape() const override { return shape_; }
 
-  LayerTraits traits() const override { return {.passes_gradient = true}; }
+  LayerTraits traits() const override { return {.passes_gradient = true, .applies_relu = true}; }
 
   void Forward(const ForwardContext& c) const override {
-    Sum(*c.step.kernels, c.tile.samples, c.inputs, c.y);
+    Sum(*c.step.kernels, c.tile.samples, c.inputs, c.relu, c.y);
   }
 
-  void Infer(const InferContext& c) const override { Sum(*c.kernels, c.samples, c.inputs, c.y); }
+  void Infer(const InferContext& c) const override {
+    Sum(*c.kernels, c.samples, c.inputs, c.relu, c.y);
+  }
 
   void Backward(const BackwardContext& c) const override {
     for (float* dx : c.input_gradients) {
@@ -29,10 +31,13 @@ class Add final : public Layer {
 
  private:
   void Sum(const kernels::KernelTable& kernels, int64_t samples,
-           std::span<const float* const> inputs, float* y) const {
+           std::span<const float* const> inputs, bool relu, float* y) const {
     const int64_t n = samples * shape_.size();
-    kernels.add(n, inputs[0], inputs[1], y);
-    for (const float* x : inputs.subspan(2)) kernels.add(n, y, x, y);
+    const float* sum = inputs[0];
+    for (const float* x : inputs.subspan(1)) {
+      kernels.add(n, sum, x, relu && x == inputs.back(), y);
+      sum = y;
+    }
   }
 
   const Shape shape_;

@@ -29,7 +29,10 @@ class BatchNormalization final : public Layer {
   }
 
   LayerTraits traits() const override {
-    return {.synchronizes = true, .backward_reads_x = true, .is_inference_affine = true};
+    return {.synchronizes = true,
+            .backward_reads_x = true,
+            .is_inference_affine = true,
+            .applies_relu = true};
   }
 
   // Forward: {mean, variance} in double and the three vectors of the affine map; backward: the
@@ -84,11 +87,11 @@ class BatchNormalization final : public Layer {
   }
 
   void Forward(const ForwardContext& c) const override {
-    Normalize(*c.step.kernels, c.tile.samples, c.x(), MakeSaved(c).vectors, c.y);
+    Normalize(*c.step.kernels, c.tile.samples, c.x(), MakeSaved(c).vectors, c.relu, c.y);
   }
 
   void Infer(const InferContext& c) const override {
-    Normalize(*c.kernels, c.samples, c.x(), reinterpret_cast<const float*>(c.packed), c.y);
+    Normalize(*c.kernels, c.samples, c.x(), reinterpret_cast<const float*>(c.packed), c.relu, c.y);
   }
 
   void InferenceAffine(std::span<const float* const> parameters,
@@ -172,9 +175,10 @@ class BatchNormalization final : public Layer {
 
   // y = fma(x - m, a, b) with the vectors {m, a, b}
   void Normalize(const kernels::KernelTable& kernels, int64_t samples, const float* x,
-                 const float* vectors, float* y) const {
+                 const float* vectors, bool relu, float* y) const {
     const float* a = vectors + channels();
-    kernels.normalize(x, samples * shape_.positions(), channels(), vectors, a, a + channels(), y);
+    kernels.normalize(x, samples * shape_.positions(), channels(), vectors, a, a + channels(), relu,
+                      y);
   }
 
   template <typename Statistic>

@@ -49,7 +49,8 @@ void CombineChunkSums(const StepContext& step, int64_t chunk_samples, int64_t si
       int depth = 0;
       const auto merge = [&](int times) {
         for (; times > 0; --times, --depth) {
-          step.kernels->add(n, levels[depth - 2], levels[depth - 1], levels[depth - 2]);
+          step.kernels->add(n, levels[depth - 2], levels[depth - 1], /*relu=*/false,
+                            levels[depth - 2]);
         }
       };
       for (int v = node.begin; v < node.end; ++v) {
@@ -62,7 +63,7 @@ void CombineChunkSums(const StepContext& step, int64_t chunk_samples, int64_t si
           if (i == 0) {
             std::copy_n(chunk, n, shard);
           } else {
-            step.kernels->add(n, shard, chunk, shard);
+            step.kernels->add(n, shard, chunk, /*relu=*/false, shard);
           }
         }
         merge(tree.PushMerges());

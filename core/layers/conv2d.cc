@@ -110,8 +110,8 @@ class Conv2D final : public Layer {
   }
 
   void Forward(const ForwardContext& c) const override {
-    ForwardImages(*c.step.kernels, c.tile.samples, c.x(), c.parameters, c.packed, /*relu=*/false,
-                  c.scratch, c.y);
+    ForwardImages(*c.step.kernels, c.tile.samples, c.x(), c.parameters, c.packed, c.relu, c.scratch,
+                  c.y);
   }
 
   void Infer(const InferContext& c) const override {

@@ -84,7 +84,7 @@ class Dense final : public Layer {
 
   void Forward(const ForwardContext& c) const override {
     ForwardRows(*c.step.kernels, c.tile.samples, c.x(), c.y, c.parameters, c.packed, c.scratch,
-                c.logits, /*relu=*/false);
+                c.logits, c.relu);
   }
 
   void Infer(const InferContext& c) const override {

@@ -95,6 +95,7 @@ struct LayerContext {
 struct ForwardContext : LayerContext {
   std::span<const float* const> inputs;
   float* y;
+  bool relu;  // y is to be max(0, y); only where traits() allows it
   std::span<float* const> buffers;  // CombineForward updates them
 
   const float* x() const { return inputs[0]; }
@@ -171,7 +172,8 @@ struct LayerTraits {
   // whose last axis are the channels of y, and perhaps a bias. (Infer gets a bias in any case
   // then.)
   bool absorbs_affine = false;
-  // Is a ReLU and nothing else; can apply a ReLU that follows it at no cost (InferContext::relu).
+  // Is a ReLU and nothing else; can apply a ReLU that follows it at no cost, when nobody else reads
+  // its output (ForwardContext::relu). Its Backward does not read y then.
   bool is_relu = false;
   bool applies_relu = false;
 };

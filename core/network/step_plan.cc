@@ -59,6 +59,7 @@ class Planner {
     plan_.storage.resize(nodes_ + 1);
     plan_.needs_gradient.resize(nodes_ + 1);
     plan_.last_reader.resize(nodes_ + 1, -1);
+    plan_.applied_relu.resize(nodes_, -1);
     for (int i = 0; i < nodes_; ++i) {
       plan_.adds_gradient.push_back(traits(i).adds_gradient);
       plan_.storage[i + 1] = IsView(i) ? plan_.storage[node(i).inputs[0]] : i + 1;
@@ -77,11 +78,24 @@ class Planner {
     return phases[number];
   }
 
+  // The node that can apply the ReLU that node i is; else -1.
+  int AppliesRelu(int i) const {
+    const int value = plan_.storage[node(i).inputs[0]];
+    const bool applies = traits(i).is_relu && value > 0 && readers_[value].size() == 1 &&
+                         traits(value - 1).applies_relu && Rows(i) == Rows(value - 1);
+    return applies ? value - 1 : -1;
+  }
+
   // A node runs in the phase of its inputs unless something must be known of the whole batch first,
   // or it belongs to the other kind of phase.
   void ScheduleForward() {
     for (int i = 0; i < nodes_; ++i) {
       if (IsView(i)) continue;
+      if (const int producer = AppliesRelu(i); producer >= 0) {
+        plan_.applied_relu[producer] = i;
+        forward_phase_[i] = forward_phase_[producer];
+        continue;
+      }
       const bool synchronizes = traits(i).synchronizes;
       int ready = 0;
       int phase = synchronizes ? 1 : 0;
@@ -226,6 +240,7 @@ class Planner {
   }
 
   void PlaceValue(int v, int turn) {
+    if (v > 0 && plan_.applied_relu[v - 1] >= 0) return;
     ArenaPiece piece = {.bytes = capacity_.samples * SampleBytes(v)};
     piece.first = piece.last = v == 0 ? 0 : forward_phase_[v - 1];
     for (int reader : readers_[v]) {
@@ -308,7 +323,8 @@ class Planner {
           const bool backward = call.call >= Call::kGatherBackward;
           int64_t added = 0;
           for (size_t k = 0; k <= n.inputs.size(); ++k) {
-            const int v = k == 0 ? call.node + 1 : plan_.storage[n.inputs[k - 1]];
+            const int own = backward ? call.node + 1 : plan_.Output(call.node);
+            const int v = k == 0 ? own : plan_.storage[n.inputs[k - 1]];
             const int64_t bytes = phase.tile_samples * SampleBytes(v);
             const bool adds = k > 0 && backward && plan_.Adds(call.node, v);
             if (adds && !plan_.adds_gradient[call.node]) added += RoundUp(bytes);

@@ -52,6 +52,11 @@ struct StepPlan {
 
   // The value that `value` is a view of, or itself.
   std::vector<int> storage;
+  // By node: the ReLU that it applies itself, whose Forward is not called then; -1: none.
+  std::vector<int> applied_relu;
+  // The value that a node's Forward writes.
+  int Output(int node) const { return (applied_relu[node] >= 0 ? applied_relu[node] : node) + 1; }
+
   // By value: whether parameters lie above it, and the node that reads it last. The value's readers
   // add up its gradient from the last one, which stores, to the first.
   std::vector<bool> needs_gradient;

@@ -189,6 +189,7 @@ void TrainingPass::RunForward(const StepContext& step, const PlannedCall& call, 
     const int value = plan_.storage[node.inputs[i]];
     inputs[i] = At(plan_.values[value], value, tile, thread);
   }
+  const int output = plan_.Output(call.node);
   const ForwardContext context = {
       {.step = step,
        .tile = tile,
@@ -199,7 +200,8 @@ void TrainingPass::RunForward(const StepContext& step, const PlannedCall& call, 
        .scratch = ThreadMemory(thread) + plan_.scratch_offset,
        .logits = logits_ && call.node + 1 == std::ssize(network_.nodes())},
       std::span(inputs).first(node.inputs.size()),
-      At(plan_.values[call.node + 1], call.node + 1, tile, thread),
+      At(plan_.values[output], output, tile, thread),
+      plan_.applied_relu[call.node] >= 0,
       std::span(buffer_).subspan(node.first_buffer, node.buffer_count)};
   switch (call.call) {
     case Call::kGatherForward:
@@ -270,7 +272,7 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     if (computed[i] == gradients[i]) continue;
     const int64_t count = tile.samples * network_.shape(node.inputs[i]).size();
-    step.kernels->add(count, gradients[i], computed[i], gradients[i]);
+    step.kernels->add(count, gradients[i], computed[i], /*relu=*/false, gradients[i]);
   }
 }
 

@@ -284,7 +284,7 @@ class Bench {
            }},
           {"normalize", 2,
            [=](const KernelTable& t) {
-             t.normalize(x.get(), rows, channels, m, m + 1024, m + 2048, out.get());
+             t.normalize(x.get(), rows, channels, m, m + 1024, m + 2048, false, out.get());
            }},
           {"normalize_backward", 3,
            [=](const KernelTable& t) {
@@ -292,7 +292,9 @@ class Bench {
                                   out.get());
            }},
           {"add", 3,
-           [=](const KernelTable& t) { t.add(rows * channels, x.get(), y.get(), out.get()); }},
+           [=](const KernelTable& t) {
+             t.add(rows * channels, x.get(), y.get(), false, out.get());
+           }},
           {"relu", 2,
            [=](const KernelTable& t) {
              t.activate(kernels::Activation::kRelu, rows, channels, x.get(), out.get());

@@ -97,7 +97,7 @@ Call OurConv(const KernelTable& kernels, const ConvCase& c, ConvPass pass) {
         conv->KernelGradient(kernels, std::min(chunk, c.batch - n), x.get() + n * x_size,
                              y.get() + n * y_size, /*continues=*/false, scratch.get(),
                              n == 0 ? w.get() : chunk_w.get());
-        if (n > 0) kernels.add(w_size, w.get(), chunk_w.get(), w.get());
+        if (n > 0) kernels.add(w_size, w.get(), chunk_w.get(), false, w.get());
       }
     };
   }

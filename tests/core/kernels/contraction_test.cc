@@ -332,8 +332,8 @@ TEST(Kernels, AddsInPlaceToo) {
     for (int64_t i = 0; i < n; ++i) expected[i] = a[i] + b[i];
     ForEachInstructionSet([&](const KernelTable& table) {
       Floats y(n), in_place = a;
-      table.add(n, a.data(), b.data(), y.data());
-      table.add(n, in_place.data(), b.data(), in_place.data());
+      table.add(n, a.data(), b.data(), /*relu=*/false, y.data());
+      table.add(n, in_place.data(), b.data(), /*relu=*/false, in_place.data());
       EXPECT_TRUE(SameBits(expected, y));
       EXPECT_TRUE(SameBits(expected, in_place));
     });

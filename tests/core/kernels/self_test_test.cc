@@ -32,7 +32,7 @@ TEST(SelfTest, NamesTheKernelsWithOtherBits) {
   table.name = "broken";
   // Two roundings instead of one.
   table.normalize = [](const float* x, int64_t rows, int64_t channels, const float* m,
-                       const float* a, const float* b, float* y) {
+                       const float* a, const float* b, bool, float* y) {
     for (int64_t i = 0; i < rows * channels; ++i) {
       const int64_t c = i % channels;
       y[i] = (x[i] - m[c]) * a[c] + b[c];
@@ -40,7 +40,7 @@ TEST(SelfTest, NamesTheKernelsWithOtherBits) {
   };
   ExpectRefused(table, "with the kernels for broken: normalize gives ");
   // Subnormal results flushed to zero.
-  table.add = [](int64_t n, const float* a, const float* b, float* y) {
+  table.add = [](int64_t n, const float* a, const float* b, bool, float* y) {
     for (int64_t i = 0; i < n; ++i) {
       y[i] = a[i] + b[i];
       if (y[i] > -0x1p-126f && y[i] < 0x1p-126f) y[i] = 0.0f;

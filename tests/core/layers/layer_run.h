@@ -109,6 +109,7 @@ struct LayerRun {
                              scratch.data() + thread * scratch_bytes, false},
                             tile_inputs,
                             result.y.data() + tile.begin * out,
+                            false,
                             buffer});
       };
       ForTiles(pool, shards, tile_samples,
