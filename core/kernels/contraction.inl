@@ -30,8 +30,9 @@ class RowCursor {
     if (map_.height == 0 && map_.width == 1) {
       map_.inner = map_.outer;
       map_.width = INT64_MAX;
+    } else if (map_.height == 0 && map_.width * map_.inner == map_.outer) {
+      map_.width = INT64_MAX;
     }
-    if (map_.height == 0 && map_.width * map_.inner == map_.outer) map_.width = INT64_MAX;
     column_ = row % map_.width;
     line_ = row / map_.width;
     image_start_ = map_.base;
