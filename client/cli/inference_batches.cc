@@ -52,7 +52,7 @@ absl::StatusOr<InferenceBatches::Batch> InferenceBatches::Next(int64_t most) {
   if (!read.ok()) return read.status();
   const std::vector<float> raw(read->begin(), read->end());
 
-  const v1::Input& input = model_.spec().input();
+  const v1::Input& input = model_.spec().inputs(0);
   std::vector<int64_t> shape = {batch.samples};
   shape.insert(shape.end(), input.shape().begin(), input.shape().end());
   const std::string input_name = input.name().empty() ? "input" : input.name();
@@ -112,7 +112,7 @@ absl::StatusOr<InferenceBatches> InferenceBatches::Match(Client& client, const M
                                                          std::optional<SampleReader> labels) {
   absl::StatusOr<v1::ModelVersion> model = client.GetModel(name.name, name.version);
   if (!model.ok()) return model.status();
-  const auto& wanted = model->spec().input().shape();
+  const auto& wanted = model->spec().inputs(0).shape();
   const std::vector<int64_t> sample(wanted.begin(), wanted.end());
   if (inputs.sample_size() != ElementCount(sample)) {
     return absl::InvalidArgumentError(fmt::format(

@@ -54,7 +54,7 @@ void PrintJob(const v1::Job& job) {
   PrintField("train", spec.data().train().dataset());
   PrintField("validation", spec.data().validation().dataset());
   PrintField("training", Describe(spec.training()));
-  PrintField("input", Describe(spec.model().input()));
+  PrintField("input", Describe(spec.model().inputs(0)));
   for (int i = 0; i < spec.model().layers_size(); ++i) {
     PrintField(fmt::format("layers[{}]", i), Describe(spec.model().layers(i)));
   }

@@ -15,7 +15,7 @@ constexpr int kMaxLayers = 4096;
 constexpr int64_t kAlignment = 16;  // floats: one cache line
 
 absl::Status InputError(absl::string_view field, absl::string_view problem) {
-  return absl::InvalidArgumentError(absl::StrCat("model.input.", field, ": ", problem));
+  return absl::InvalidArgumentError(absl::StrCat("model.inputs[0].", field, ": ", problem));
 }
 
 absl::StatusOr<Shape> CheckInput(v1::Input* input) {
@@ -122,11 +122,14 @@ absl::Status Append(const std::vector<TensorSpec>& specs, const Network::Node& n
 
 absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
   Network network;
-  auto input = CheckInput(spec->mutable_input());
+  if (spec->inputs_size() != 1 || spec->outputs_size() > 1) {
+    return absl::InvalidArgumentError("model.inputs: must have one input and one output");
+  }
+  auto input = CheckInput(spec->mutable_inputs(0));
   if (!input.ok()) return input.status();
   network.input_ = *input;
-  network.scale_ = spec->input().scale();
-  network.offset_ = spec->input().offset();
+  network.scale_ = spec->inputs(0).scale();
+  network.offset_ = spec->inputs(0).offset();
   if (spec->layers().empty()) {
     return absl::InvalidArgumentError("model.layers: must have at least one layer");
   }
@@ -136,7 +139,7 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
   }
 
   std::map<absl::string_view, int> kind_count;  // of layers without a name of their own
-  std::map<std::string, int> values = {{spec->input().name(), 0}};
+  std::map<std::string, int> values = {{spec->inputs(0).name(), 0}};
   for (int i = 0; i < spec->layers_size(); ++i) {
     v1::Layer* layer = spec->mutable_layers(i);
     const std::string base = absl::StrCat("model.layers[", i, "]");

@@ -70,30 +70,33 @@ absl::Status CheckOptimizer(v1::Optimizer* optimizer) {
 // What the loss asks of the network's output.
 absl::Status CheckLoss(const v1::TrainingSpec& training, const Network& network) {
   const Network::Node& last = network.nodes().back();
-  if (training.loss().has_sparse_categorical_crossentropy()) {
-    const bool from_logits = training.loss().sparse_categorical_crossentropy().from_logits();
+  if (training.losses_size() != 1) {
+    return Invalid("training.losses: must have one loss, got ", training.losses_size());
+  }
+  if (training.losses(0).has_sparse_categorical_crossentropy()) {
+    const bool from_logits = training.losses(0).sparse_categorical_crossentropy().from_logits();
     if (network.output().rank() != 1 || network.output().size() < 2) {
       return Invalid(
-          "training.loss.sparse_categorical_crossentropy: needs an output [N, classes] "
+          "training.losses[0].sparse_categorical_crossentropy: needs an output [N, classes] "
           "with at least 2 classes, but layer \"",
           last.name, "\" gives [N, ", ShapeString(network.output().dims()).substr(1));
     }
     if (from_logits == last.layer->traits().ends_in_softmax) {
-      return Invalid("training.loss.sparse_categorical_crossentropy.from_logits: ",
+      return Invalid("training.losses[0].sparse_categorical_crossentropy.from_logits: ",
                      from_logits ? "must be false, because the last layer \""
                                  : "must be true, or the last layer end in a softmax; \"",
                      last.name, from_logits ? "\" ends in a softmax" : "\" does not");
     }
-  } else if (!training.loss().has_mean_squared_error()) {
+  } else if (!training.losses(0).has_mean_squared_error()) {
     return Invalid(
-        "training.loss: is required: sparse_categorical_crossentropy or "
+        "training.losses[0]: is required: sparse_categorical_crossentropy or "
         "mean_squared_error");
   }
   for (const std::string& metric : training.metrics()) {
     if (metric != "accuracy") {
       return Invalid("training.metrics: \"", metric, "\" is unknown; there is accuracy");
     }
-    if (!training.loss().has_sparse_categorical_crossentropy()) {
+    if (!training.losses(0).has_sparse_categorical_crossentropy()) {
       return Invalid("training.metrics: accuracy needs the loss sparse_categorical_crossentropy");
     }
   }
@@ -120,12 +123,12 @@ bool ShapesFit(std::span<const int64_t> data, std::span<const int64_t> wanted) {
 
 absl::Status CheckSource(absl::string_view path, v1::DataSource* source, const v1::Dataset& dataset,
                          const v1::TrainingSpec& training, const Network& network) {
-  if (source->x().empty()) source->set_x("x");
-  if (source->y().empty()) source->set_y("y");
-  const v1::Tensor* x = FindTensor(dataset, source->x());
-  const v1::Tensor* y = FindTensor(dataset, source->y());
+  if (source->x().empty()) source->add_x("x");
+  if (source->y().empty()) source->add_y("y");
+  const v1::Tensor* x = FindTensor(dataset, source->x(0));
+  const v1::Tensor* y = FindTensor(dataset, source->y(0));
   for (const auto& [field, name, tensor] :
-       {std::tuple("x", source->x(), x), std::tuple("y", source->y(), y)}) {
+       {std::tuple("x", source->x(0), x), std::tuple("y", source->y(0), y)}) {
     if (tensor == nullptr) {
       std::string names;
       for (const v1::Tensor& t : dataset.tensors()) {
@@ -143,35 +146,35 @@ absl::Status CheckSource(absl::string_view path, v1::DataSource* source, const v
     }
   }
   if (x->shape(0) != y->shape(0)) {
-    return Invalid(path, ": \"", source->x(), "\" has ", x->shape(0), " samples, but \"",
-                   source->y(), "\" has ", y->shape(0));
+    return Invalid(path, ": \"", source->x(0), "\" has ", x->shape(0), " samples, but \"",
+                   source->y(0), "\" has ", y->shape(0));
   }
   const auto sample_shape = [](const v1::Tensor& tensor) {
     return std::vector<int64_t>(tensor.shape().begin() + 1, tensor.shape().end());
   };
   const std::vector<int64_t> x_shape = sample_shape(*x);
   if (!ShapesFit(x_shape, network.input().dims())) {
-    return Invalid(path, ".x: samples of \"", source->x(), "\" have shape ", ShapeString(x_shape),
-                   ", but model.input.shape is ", ShapeString(network.input().dims()));
+    return Invalid(path, ".x: samples of \"", source->x(0), "\" have shape ", ShapeString(x_shape),
+                   ", but model.inputs[0].shape is ", ShapeString(network.input().dims()));
   }
   const std::vector<int64_t> y_shape = sample_shape(*y);
-  if (training.loss().has_sparse_categorical_crossentropy()) {
+  if (training.losses(0).has_sparse_categorical_crossentropy()) {
     const std::optional<DType> dtype = ParseDType(y->dtype());
     if (!dtype || *dtype == DType::kFloat32 || *dtype == DType::kFloat64) {
-      return Invalid(path, ".y: labels must be integers, but \"", source->y(), "\" is ",
+      return Invalid(path, ".y: labels must be integers, but \"", source->y(0), "\" is ",
                      y->dtype());
     }
     if (ElementCount(y_shape) != 1) {
-      return Invalid(path, ".y: must hold one label a sample, but samples of \"", source->y(),
+      return Invalid(path, ".y: must hold one label a sample, but samples of \"", source->y(0),
                      "\" have shape ", ShapeString(y_shape));
     }
     const int64_t classes = network.output().size();
     if (y->min_value() < 0 || y->max_value() >= static_cast<double>(classes)) {
-      return Invalid(path, ".y: labels of \"", source->y(), "\" go from ", y->min_value(), " to ",
+      return Invalid(path, ".y: labels of \"", source->y(0), "\" go from ", y->min_value(), " to ",
                      y->max_value(), ", but the model has classes 0 to ", classes - 1);
     }
   } else if (!ShapesFit(y_shape, network.output().dims())) {
-    return Invalid(path, ".y: samples of \"", source->y(), "\" have shape ", ShapeString(y_shape),
+    return Invalid(path, ".y: samples of \"", source->y(0), "\" have shape ", ShapeString(y_shape),
                    ", but the model's output is ", ShapeString(network.output().dims()));
   }
   return absl::OkStatus();
@@ -196,7 +199,7 @@ int64_t EstimateMemory(const v1::JobSpec& spec, const Network& network,
   const int64_t validation =
       validation_samples == 0
           ? 0
-          : Evaluation::MemoryBytes(network, Loss(training.loss()), validation_samples, threads);
+          : Evaluation::MemoryBytes(network, Loss(training.losses(0)), validation_samples, threads);
   const int64_t vectors = 1 + Optimizer::SlotCount(training.optimizer());
   // Beside the pass: parameters with the optimizer's vectors, buffers, and a copy being serialised.
   return TrainingPass::MemoryBytes(network, capacity, 1) + validation +
@@ -242,7 +245,7 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
     }
   }
 
-  const int64_t samples = FindTensor(train, data.train().x())->shape(0);
+  const int64_t samples = FindTensor(train, data.train().x(0))->shape(0);
   if (training.batch_size() > samples) {
     return Invalid("training.batch_size: ", training.batch_size(), " is more than the ", samples,
                    " samples of data set \"", train.name(), "\"");
@@ -271,7 +274,7 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
   const double rough = RoughBytes(*network, training.batch_size());
   if (rough <= static_cast<double>(max_memory_bytes)) {
     const int64_t validation_samples =
-        validation == nullptr ? 0 : FindTensor(*validation, data.validation().x())->shape(0);
+        validation == nullptr ? 0 : FindTensor(*validation, data.validation().x(0))->shape(0);
     plan.memory_bytes = EstimateMemory(plan.spec, *network, validation_samples);
   }
   if (rough > static_cast<double>(max_memory_bytes) || plan.memory_bytes > max_memory_bytes) {

@@ -47,7 +47,7 @@ struct Trainer::Impl {
         train(std::move(t)),
         validation(std::move(v)),
         collective(training.shards()),
-        loss(training.loss()),
+        loss(training.losses(0)),
         optimizer(training.optimizer(), network.parameters_size()),
         pass(network, Capacity{training.batch_size(), training.shards(), pool->threads()},
              static_cast<int>(collective.local_nodes().size()), loss.has_classes()),
@@ -268,7 +268,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(
   auto network = Network::Build(&spec);
   if (!network.ok()) return network.status();
   const int64_t classes =
-      Loss(plan.spec.training().loss()).has_classes() ? network->output().size() : 0;
+      Loss(plan.spec.training().losses(0)).has_classes() ? network->output().size() : 0;
   auto train_feed = DataFeed::Create("data.train", train, *network, classes);
   if (!train_feed.ok()) return train_feed.status();
   std::optional<DataFeed> validation_feed;

@@ -128,7 +128,7 @@ absl::StatusOr<InferRows> FindContents(const ModelInferRequest& request, const I
 }  // namespace
 
 absl::string_view InputName(const v1::ModelVersion& model) {
-  const std::string& name = model.spec().input().name();
+  const std::string& name = model.spec().inputs(0).name();
   return name.empty() ? absl::string_view("input") : name;
 }
 

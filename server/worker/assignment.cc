@@ -51,9 +51,9 @@ absl::StatusOr<MappedFile> MapTensor(const v1::Dataset& dataset, const std::stri
 absl::StatusOr<MappedData> MapData(const v1::Dataset& dataset, const v1::DataSource& source,
                                    const DataCache& cache, BlobClient& blobs) {
   LabelledData views;
-  absl::StatusOr<MappedFile> x = MapTensor(dataset, source.x(), cache, blobs, views.x);
+  absl::StatusOr<MappedFile> x = MapTensor(dataset, source.x(0), cache, blobs, views.x);
   if (!x.ok()) return x.status();
-  absl::StatusOr<MappedFile> y = MapTensor(dataset, source.y(), cache, blobs, views.y);
+  absl::StatusOr<MappedFile> y = MapTensor(dataset, source.y(0), cache, blobs, views.y);
   if (!y.ok()) return y.status();
   return MappedData{*std::move(x), *std::move(y), std::move(views)};
 }

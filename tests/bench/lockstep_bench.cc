@@ -111,8 +111,8 @@ class Training {
  public:
   Training(v1::JobSpec spec, int64_t samples, ThreadPool& pool) {
     std::vector<int64_t> x_shape = {samples};
-    x_shape.insert(x_shape.end(), spec.model().input().shape().begin(),
-                   spec.model().input().shape().end());
+    x_shape.insert(x_shape.end(), spec.model().inputs(0).shape().begin(),
+                   spec.model().inputs(0).shape().end());
     x_ = RandomTensor(x_shape, 256);
     y_ = RandomTensor({samples}, kClasses);
     v1::Dataset dataset;

@@ -46,10 +46,10 @@ TEST(DescribeTest, IsShort) {
   v1::TrainingSpec spec;
   ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
       "batch_size: 128 optimizer { adam { learning_rate: 0.001 } } shuffle: false "
-      "loss { mean_squared_error {} } metrics: 'a' metrics: 'b'",
+      "losses { mean_squared_error {} } metrics: 'a' metrics: 'b'",
       &spec));
   EXPECT_EQ(Describe(spec),
-            "batch_size=128 optimizer=adam(learning_rate=0.001) loss=mean_squared_error "
+            "batch_size=128 optimizer=adam(learning_rate=0.001) losses=[mean_squared_error] "
             "metrics=[a, b] shuffle=false");
 }
 

@@ -50,8 +50,8 @@ TEST(JobFileTest, ValueOfTheWrongKindNamesItsPlace) {
   EXPECT_THAT(ErrorOf("{\"model\":\n {\"layers\": [{\"dense\":\n {\"units\": 1.5}}]}}"),
               StartsWith("line 3: model.layers[0].dense.units: invalid value 1.5"));
   EXPECT_THAT(ErrorOf("{\n\"model\": []}"), StartsWith("line 2: model: "));
-  EXPECT_THAT(ErrorOf("{\"model\": {\"input\": {\n\"shape\": [1,\n\"a\"]}}}"),
-              StartsWith("line 3: model.input.shape[1]: "));
+  EXPECT_THAT(ErrorOf("{\"model\": {\"inputs\": [{\n\"shape\": [1,\n\"a\"]}]}}"),
+              StartsWith("line 3: model.inputs[0].shape[1]: "));
 }
 
 TEST(JobFileTest, TwoKindsOfOneLayer) {

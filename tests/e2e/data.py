@@ -26,7 +26,7 @@ def images(samples, size=28, classes=10, seed=0):
 # Dense, BatchNormalization and a softmax on blobs(); everything a job can leave out is left out.
 MLP = {
     "model": {
-        "input": {"shape": [8]},
+        "inputs": [{"shape": [8]}],
         "layers": [
             {"dense": {"units": 16, "activation": "relu"}},
             {"batch_normalization": {}},
@@ -38,7 +38,7 @@ MLP = {
         "batch_size": 32,
         "epochs": 2,
         "seed": 7,
-        "loss": {"sparse_categorical_crossentropy": {}},
+        "losses": [{"sparse_categorical_crossentropy": {}}],
         "metrics": ["accuracy"],
     },
     "publish_as": "mlp",

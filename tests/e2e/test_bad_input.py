@@ -48,7 +48,7 @@ BAD_SPECS = {
         ["model.layers[0]", "8"]),
     "kernel larger than the image": (
         {**data.MLP,
-         "model": {"input": {"shape": [4, 2, 1]},
+         "model": {"inputs": [{"shape": [4, 2, 1]}],
                    "layers": [{"conv2d": {"filters": 2, "kernel_size": [5, 5]}}, {"flatten": {}},
                               {"dense": {"units": 4, "activation": "softmax"}}]}},
         ["model.layers[0]", "4", "5"]),
@@ -57,9 +57,9 @@ BAD_SPECS = {
     "two layers of one name": (
         changed((*LAYERS, 0, "name"), "twin", changed((*LAYERS, 2, "name"), "twin")),
         ["model.layers[2].name", "twin"]),
-    "input of zero size": (changed(("model", "input", "shape"), [0]), ["model.input.shape"]),
+    "input of zero size": (changed(("model", "inputs", 0, "shape"), [0]), ["model.inputs[0].shape"]),
     "input that is not the data's": (changed(("model", "input", "shape"), [9]), ["9", "8"]),
-    "no loss": (changed(("training", "loss"), None), ["training.loss"]),
+    "no loss": (changed(("training", "losses"), None), ["training.losses"]),
     "unknown metric": (changed(("training", "metrics"), ["f1"]), ["training.metrics", "f1"]),
     "batch of nothing": (changed(("training", "batch_size"), 0), ["training.batch_size"]),
     "batch larger than the data": (
@@ -73,7 +73,7 @@ BAD_SPECS = {
         changed(("training", "optimizer"), {"sgd": {"learning_rate": "NaN"}}),
         ["training.optimizer.sgd.learning_rate"]),
     "unknown data set": (changed(("data", "train", "dataset"), "nowhere"), ["nowhere"]),
-    "unknown tensor": (changed(("data", "train", "x"), "z"), ["data.train", "z"]),
+    "unknown tensor": (changed(("data", "train", "x"), ["z"]), ["data.train", "z"]),
     "model name with a slash": (changed(("publish_as",), "a/b"), ["publish_as"]),
     "a tensor too large to count": (
         changed((*LAYERS, 0, "dense", "units"), 2_000_000_000_000),

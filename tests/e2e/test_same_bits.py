@@ -5,7 +5,7 @@ import pytest
 
 CNN = {
     "model": {
-        "input": {"shape": [12, 12, 1], "scale": 0.00392156862745098},
+        "inputs": [{"shape": [12, 12, 1], "scale": 0.00392156862745098}],
         "layers": [
             {"conv2d": {"filters": 4, "kernel_size": [3, 3], "activation": "relu"}},
             {"batch_normalization": {}},
@@ -20,7 +20,7 @@ CNN = {
         "batch_size": 48,
         "epochs": 2,
         "seed": 3,
-        "loss": {"sparse_categorical_crossentropy": {}},
+        "losses": [{"sparse_categorical_crossentropy": {}}],
         "metrics": ["accuracy"],
     },
     "publish_as": "cnn",

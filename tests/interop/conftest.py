@@ -18,7 +18,7 @@ TEST = data.images(100, seed=1)
 
 # What the examples leave out: padding, strides, other activations, parts of layers left away.
 ODD_MODEL = {
-    "input": {"shape": [28, 28, 1], "scale": 0.01, "offset": -1.5, "name": "image"},
+    "inputs": [{"shape": [28, 28, 1], "scale": 0.01, "offset": -1.5, "name": "image"}],
     "layers": [
         {"conv2d": {"filters": 5, "kernel_size": [4, 3], "strides": [2, 3], "padding": "same",
                     "activation": "tanh", "use_bias": False}},

@@ -370,7 +370,7 @@ def network(out):
         return found[0](name=spec["name"], dtype="float64")
 
     def add(case, samples, spec):
-        outputs = {"input": keras.Input(spec["input"]["shape"], dtype="float64")}
+        outputs = {"input": keras.Input(spec["inputs"][0]["shape"], dtype="float64")}
         last = "input"
         for s in spec["layers"]:
             inputs = [outputs[name] for name in s.get("inputs", [last])]
@@ -386,7 +386,7 @@ def network(out):
             start = np.abs(start) + np.float32(0.5) if name.endswith("variance") else start
             variable.assign(start)
             tensors[name] = start
-        x = values(case + "/x", samples, *spec["input"]["shape"])
+        x = values(case + "/x", samples, *spec["inputs"][0]["shape"])
         # Afterwards, for BatchNormalization in training changes its running values.
         y_inference = model(leaf(x), training=False)
         y = model(leaf(x), training=True)
@@ -411,7 +411,7 @@ def network(out):
 
     # Two residual blocks, the first with an identity as its shortcut, the second with a projection;
     # three layers read the first one's input.
-    add("residual", 13, {"input": {"shape": [6, 5, 3]}, "layers": [
+    add("residual", 13, {"inputs": [{"shape": [6, 5, 3]}], "layers": [
         conv("stem", 4, 3), norm("stem_norm"), relu("one"),
         conv("a1", 4, 3, activation="tanh"), conv("a2", 4, 3), norm("a_norm"),
         {"name": "a", "add": {}, "inputs": ["a_norm", "one"]}, relu("two"),

@@ -19,8 +19,8 @@ namespace {
 
 TEST(InferenceModel, AnswersEightThreadsAtOnceWithTheSameBits) {
   auto spec = ParseJson<v1::ModelSpec>(kResidualNetwork);
-  spec.mutable_input()->set_scale(0.5f);
-  spec.mutable_input()->set_offset(0.25f);
+  spec.mutable_inputs(0)->set_scale(0.5f);
+  spec.mutable_inputs(0)->set_offset(0.25f);
   const auto network = Network::Build(&spec);
   ASSERT_TRUE(network.ok()) << network.status();
   const Weights weights(*network, 1);
@@ -60,7 +60,7 @@ TEST(InferenceModel, SharesAnArenaWithOthers) {
   std::map<std::string, std::vector<float>> answers;
   for (const std::string units : {"3", "3000", "3"}) {
     auto spec =
-        ParseJson<v1::ModelSpec>(R"({"input": {"shape": [5]}, "layers": [{"dense": {"units": )" +
+        ParseJson<v1::ModelSpec>(R"({"inputs": [{"shape": [5]}], "layers": [{"dense": {"units": )" +
                                  units + R"(, "activation": "tanh"}}, {"dense": {"units": 2}}]})");
     const auto network = Network::Build(&spec);
     ASSERT_TRUE(network.ok()) << network.status();

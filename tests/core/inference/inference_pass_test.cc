@@ -45,7 +45,7 @@ class FoldingTest : public testing::Test {
 
   // `linear` and `after` are layers; the whole network has "norm" between them, `alone` neither.
   void Build(const std::string& input, const std::string& linear, const std::string& after = "") {
-    const std::string head = R"({"input": {"shape": )" + input + R"(}, "layers": [)" + linear;
+    const std::string head = R"({"inputs": [{"shape": )" + input + R"(}], "layers": [)" + linear;
     whole_ = BuildNetwork(head + R"(, {"name": "norm", "batch_normalization": {}})" + after + "]}");
     alone_ = BuildNetwork(head + "]}");
     weights_.emplace(*whole_, 1);
@@ -126,7 +126,7 @@ TEST_F(FoldingTest, OfConvolutionAndDense) {
 TEST_F(FoldingTest, IntoALayerWithoutBias) {
   const std::string linear = R"({"name": "linear", "dense": {"units": 6, "use_bias": )";
   Build("[11]", linear + "false}}");
-  alone_ = BuildNetwork(R"({"input": {"shape": [11]}, "layers": [)" + linear + "true}}]}");
+  alone_ = BuildNetwork(R"({"inputs": [{"shape": [11]}], "layers": [)" + linear + "true}}]}");
   EXPECT_EQ(RunWhole(), RunAlone(/*folded=*/true));
 }
 
@@ -202,7 +202,7 @@ TEST(InferencePass, GivesARowTheSameBitsInAnyBatchAndInstructionSet) {
 
 TEST(InferencePass, OfViewsAloneIsACopy) {
   const Network network =
-      BuildNetwork(R"({"input": {"shape": [2, 3, 1]}, "layers": [{"flatten": {}}]})");
+      BuildNetwork(R"({"inputs": [{"shape": [2, 3, 1]}], "layers": [{"flatten": {}}]})");
   const Floats x = RandomFloats(70 * 6, 1);
   EXPECT_EQ(Predict(network, Weights(network, 1), *kernels::Kernels(), 70, x.data()), x);
 }

@@ -28,36 +28,36 @@ void ExpectRefused(const Refusal& refusal) {
 
 // A model on 4 features, on an 8 x 8 image with 2 channels.
 std::string Flat(const std::string& layers) {
-  return R"({"input":{"shape":[4]},"layers":[)" + layers + "]}";
+  return R"({"inputs":[{"shape":[4]}],"layers":[)" + layers + "]}";
 }
 std::string Image(const std::string& layers) {
-  return R"({"input":{"shape":[8,8,2]},"layers":[)" + layers + "]}";
+  return R"({"inputs":[{"shape":[8,8,2]}],"layers":[)" + layers + "]}";
 }
 
 TEST(BuildErrorTest, Input) {
   const auto with_input = [](const std::string& input) {
-    return R"({"input":)" + input + R"(,"layers":[{"flatten":{}},{"dense":{"units":1}}]})";
+    return R"({"inputs":[)" + input + R"(],"layers":[{"flatten":{}},{"dense":{"units":1}}]})";
   };
   for (const Refusal& refusal : {
-           Refusal{"{}", "model.input.shape: is required"},
-           Refusal{with_input("{}"), "model.input.shape: is required, for example [28, 28, 1]"},
+           Refusal{"{}", "model.inputs: must have one input"},
+           Refusal{with_input("{}"), "model.inputs[0].shape: is required, for example [28, 28, 1]"},
            Refusal{with_input(R"({"shape":[2,2,2,2]})"),
-                   "model.input.shape: must have one to three dimensions, got 4"},
+                   "model.inputs[0].shape: must have one to three dimensions, got 4"},
            Refusal{with_input(R"({"shape":[28,0,1]})"),
-                   "model.input.shape: dimensions must be >= 1, got 0"},
+                   "model.inputs[0].shape: dimensions must be >= 1, got 0"},
            Refusal{with_input(R"({"shape":[-3]})"),
-                   "model.input.shape: dimensions must be >= 1, got -3"},
+                   "model.inputs[0].shape: dimensions must be >= 1, got -3"},
            Refusal{with_input(R"({"shape":[65536,65536,1]})"),
-                   "model.input.shape: [65536, 65536, 1] is too large; at most 268435456"},
+                   "model.inputs[0].shape: [65536, 65536, 1] is too large; at most 268435456"},
            // Products that do not even fit 64 bits.
            Refusal{with_input(R"({"shape":["4294967296","4294967296",3]})"),
-                   "model.input.shape: [4294967296, 4294967296, 3] is too large"},
+                   "model.inputs[0].shape: [4294967296, 4294967296, 3] is too large"},
            Refusal{with_input(R"({"shape":["9223372036854775807","9223372036854775807"]})"),
                    "is too large"},
            Refusal{with_input(R"({"shape":[4],"scale":"Infinity"})"),
-                   "model.input.scale: scale and offset must be finite"},
+                   "model.inputs[0].scale: scale and offset must be finite"},
            Refusal{with_input(R"({"shape":[4],"offset":"NaN"})"),
-                   "model.input.scale: scale and offset must be finite"},
+                   "model.inputs[0].scale: scale and offset must be finite"},
        }) {
     ExpectRefused(refusal);
   }
@@ -162,7 +162,7 @@ TEST(BuildErrorTest, Conv2D) {
            // Numbers that would keep a server busy for hours.
            Refusal{conv(R"("kernelSize":[3],"strides":[1048576])"),
                    "model.layers[0].conv2d.strides: must be <= 256, got 1048576"},
-           Refusal{R"({"input":{"shape":[2048,2048,1]},"layers":[{"conv2d":{"filters":1,)"
+           Refusal{R"({"inputs":[{"shape":[2048,2048,1]}],"layers":[{"conv2d":{"filters":1,)"
                    R"("kernelSize":[2048],"padding":"same"}}]})",
                    "model.layers[0].conv2d.kernel_size: must be <= 256, got 2048"},
        }) {
@@ -245,10 +245,10 @@ TEST(BuildErrorTest, Inputs) {
                    "layer's is the network's output"},
            Refusal{after_a(R"({"name":"input","flatten":{}})"),
                    "model.layers[1].name: \"input\" is the name of another layer or of the input"},
-           Refusal{R"({"input":{"shape":[4],"name":"pixels"},"layers":[)"
+           Refusal{R"({"inputs":[{"shape":[4],"name":"pixels"}],"layers":[)"
                    R"({"name":"pixels","dense":{"units":1}}]})",
                    "model.layers[0].name: \"pixels\" is the name of another layer or of the input"},
-           Refusal{R"({"input":{"shape":[4],"name":"pixels"},"layers":[)"
+           Refusal{R"({"inputs":[{"shape":[4],"name":"pixels"}],"layers":[)"
                    R"({"dense":{"units":1},"inputs":["input"]}]})",
                    "model.layers[0].inputs[0]: \"input\" is not the input's name"},
            Refusal{Flat(R"({"globalAveragePooling2d":{}})"),
@@ -261,11 +261,11 @@ TEST(BuildErrorTest, Inputs) {
 // Refused by arithmetic: nothing of these sizes is ever allocated.
 TEST(BuildErrorTest, ModelsTooLarge) {
   for (const Refusal& refusal : {
-           Refusal{R"({"input":{"shape":[16384]},"layers":[{"dense":{"units":8192}},)"
+           Refusal{R"({"inputs":[{"shape":[16384]}],"layers":[{"dense":{"units":8192}},)"
                    R"({"dense":{"units":16384},"name":"straw"}]})",
                    "model.layers[1].dense: with \"straw\" the model has 268443648 values in its "
                    "parameters or buffers; at most 268435456"},
-           Refusal{R"({"input":{"shape":[2048,2048,1]},"layers":[{"conv2d":{"filters":1024,)"
+           Refusal{R"({"inputs":[{"shape":[2048,2048,1]}],"layers":[{"conv2d":{"filters":1024,)"
                    R"("kernelSize":[1]}}]})",
                    "model.layers[0].conv2d: output [2048, 2048, 1024] of \"conv2d\" is too large"},
        }) {

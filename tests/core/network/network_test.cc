@@ -35,7 +35,7 @@ const NetworkTensor& Find(std::span<const NetworkTensor> tensors, const std::str
 
 // What keras.Sequential([...]) calls these layers; only those without a name of their own count.
 TEST(NetworkTest, DefaultNamesAreKeras) {
-  const Network network = BuildJson(R"({"input":{"shape":[16,16,1]},"layers":[
+  const Network network = BuildJson(R"({"inputs":[{"shape":[16,16,1]}],"layers":[
       {"conv2d":{"filters":2,"kernelSize":[3]}}, {"batchNormalization":{}}, {"maxPooling2d":{}},
       {"conv2d":{"filters":2,"kernelSize":[3]}}, {"batchNormalization":{}}, {"maxPooling2d":{}},
       {"flatten":{}}, {"name":"hidden","dense":{"units":3}}, {"dense":{"units":3}},
@@ -50,13 +50,13 @@ TEST(NetworkTest, DefaultNamesAreKeras) {
 
 // A stored spec says what was trained, whatever the defaults of a later version.
 TEST(NetworkTest, DefaultsAreWrittenIntoTheSpec) {
-  auto spec = ParseJson<v1::ModelSpec>(R"({"input":{"shape":[8,6,1]},"layers":[
+  auto spec = ParseJson<v1::ModelSpec>(R"({"inputs":[{"shape":[8,6,1]}],"layers":[
       {"conv2d":{"filters":2,"kernelSize":[3]}}, {"batchNormalization":{}},
       {"maxPooling2d":{"poolSize":[3,2]}}, {"flatten":{}},
       {"dense":{"units":3,"kernelInitializer":{"randomUniform":{}}}}]})");
   BuildOrDie(&spec);
   const auto expected = ParseJson<v1::ModelSpec>(R"({
-      "input":{"shape":[8,6,1],"scale":1,"name":"input"},"layers":[
+      "inputs":[{"shape":[8,6,1],"scale":1,"name":"input"}],"layers":[
       {"name":"conv2d","conv2d":{"filters":2,"kernelSize":[3,3],"strides":[1,1],"padding":"valid",
         "activation":"linear","useBias":true,"kernelInitializer":{"glorotUniform":{}},
         "biasInitializer":{"zeros":{}},"dilationRate":[1,1],"groups":1}},
@@ -100,14 +100,14 @@ TEST(NetworkTest, OutputShapesAreKeras) {
   };
   for (const auto& row : table) {
     const Network network =
-        BuildJson(R"({"input":{"shape":[28,15,3]},"layers":[{)" + row.layer + "}]}");
+        BuildJson(R"({"inputs":[{"shape":[28,15,3]}],"layers":[{)" + row.layer + "}]}");
     EXPECT_EQ(network.output(), Shape(row.shape)) << row.layer;
   }
 }
 
 // House rule 2: parameters and buffers are two flat vectors, each tensor on a cache line.
 TEST(NetworkTest, TensorsLieInFlatAlignedVectors) {
-  const Network network = BuildJson(R"({"input":{"shape":[5]},"layers":[
+  const Network network = BuildJson(R"({"inputs":[{"shape":[5]}],"layers":[
       {"dense":{"units":3}}, {"batchNormalization":{}}, {"batchNormalization":{"scale":false}},
       {"dense":{"units":2,"useBias":false}}]})");
   std::vector<std::string> names;
@@ -144,7 +144,7 @@ struct Values {
   std::vector<float> buffers;
 };
 
-constexpr char kManyInitializers[] = R"({"input":{"shape":[9,9,5]},"layers":[
+constexpr char kManyInitializers[] = R"({"inputs":[{"shape":[9,9,5]}],"layers":[
     {"conv2d":{"filters":40,"kernelSize":[3],"biasInitializer":{"randomUniform":{}}}},
     {"batchNormalization":{"betaInitializer":{"constant":{"value":0.25}},
                            "movingMeanInitializer":{"constant":{"value":-3}}}},
@@ -226,7 +226,7 @@ TEST(InitializeTest, ConstantsAndGaps) {
 
 // Two tensors of one shape do not start alike.
 TEST(InitializeTest, EveryTensorHasNumbersOfItsOwn) {
-  const Network network = BuildJson(R"({"input":{"shape":[4]},"layers":[
+  const Network network = BuildJson(R"({"inputs":[{"shape":[4]}],"layers":[
       {"dense":{"units":4}}, {"dense":{"units":4}}, {"dense":{"units":4}}]})");
   const Values values(network, 1);
   std::set<float> firsts;

@@ -19,7 +19,7 @@ inline Network BuildNetwork(const std::string& json) {
 }
 
 // Two residual blocks, the second with a projection; three layers read "one".
-inline const char* const kResidualNetwork = R"({"input": {"shape": [6, 5, 3]}, "layers": [
+inline const char* const kResidualNetwork = R"({"inputs": [{"shape": [6, 5, 3]}], "layers": [
     {"name": "conv", "conv2d": {"filters": 4, "kernel_size": [3], "padding": "same"}},
     {"name": "bn", "batch_normalization": {}},
     {"name": "one", "activation": {"activation": "relu"}},
@@ -108,7 +108,7 @@ inline std::string RandomNetwork(uint32_t seed) {
   value = layer(one_of({R"("global_average_pooling2d": {})", R"("flatten": {})"}), {value});
   value = layer(R"("dense": {"units": 3})", {value});
   stage(value, true);
-  return R"({"input": {"shape": [9, 8, 3]}, "layers": [)" + layers + "]}";
+  return R"({"inputs": [{"shape": [9, 8, 3]}], "layers": [)" + layers + "]}";
 }
 
 }  // namespace lockstep

@@ -28,7 +28,7 @@ void Replay(const Network& network) {
 // The layers on an image of 6 x 6 with 4 channels.
 void ReplayLayers(const std::string& layers) {
   SCOPED_TRACE(layers);
-  Replay(BuildNetwork(R"({"input": {"shape": [6, 6, 4]}, "layers": [)" + layers + "]}"));
+  Replay(BuildNetwork(R"({"inputs": [{"shape": [6, 6, 4]}], "layers": [)" + layers + "]}"));
 }
 
 TEST(StepPlan, OfTheExamples) {

@@ -73,7 +73,7 @@ class NodesCollective final : public Collective {
   std::vector<ShardNode> nodes_;
 };
 
-const char* const kChain = R"({"input": {"shape": [6, 6, 2]}, "layers": [
+const char* const kChain = R"({"inputs": [{"shape": [6, 6, 2]}], "layers": [
     {"conv2d": {"filters": 5, "kernel_size": [3], "activation": "relu"}},
     {"batch_normalization": {}}, {"max_pooling2d": {}}, {"flatten": {}}, {"dropout": {"rate": 0.2}},
     {"dense": {"units": 9, "activation": "tanh"}}, {"batch_normalization": {}},

@@ -17,7 +17,7 @@ namespace {
 class WeightsFileTest : public testing::Test {
  protected:
   WeightsFileTest()
-      : spec_(ParseJson<v1::ModelSpec>(R"({"input":{"shape":[6,6,1]},"layers":[
+      : spec_(ParseJson<v1::ModelSpec>(R"({"inputs":[{"shape":[6,6,1]}],"layers":[
             {"conv2d":{"filters":3,"kernelSize":[3]}}, {"batchNormalization":{}}, {"flatten":{}},
             {"dense":{"units":2}}]})")),
         network_(*Network::Build(&spec_)),

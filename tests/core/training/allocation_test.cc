@@ -43,7 +43,7 @@ namespace {
 v1::JobSpec ResidualJob() {
   v1::JobSpec job = CnnJob();
   *job.mutable_model() = ParseJson<v1::ModelSpec>(R"({
-      "input":{"shape":[8,8,1],"scale":0.00392156862745098},"layers":[
+      "inputs":[{"shape":[8,8,1],"scale":0.00392156862745098}],"layers":[
         {"name":"one","conv2d":{"filters":4,"kernelSize":[3],"padding":"same"}},
         {"conv2d":{"filters":4,"kernelSize":[3],"padding":"same","activation":"relu"}},
         {"name":"norm","batchNormalization":{}},

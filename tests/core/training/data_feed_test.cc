@@ -49,7 +49,7 @@ Tensor Counting(DType dtype, std::vector<int64_t> shape) {
 
 Network BuildNetwork() {
   auto spec = ParseJson<v1::ModelSpec>(R"({
-      "input":{"shape":[19],"scale":0.3,"offset":-7.1},"layers":[{"dense":{"units":2}}]})");
+      "inputs":[{"shape":[19],"scale":0.3,"offset":-7.1}],"layers":[{"dense":{"units":2}}]})");
   return *Network::Build(&spec);
 }
 

@@ -106,14 +106,14 @@ TEST(PlanJobTest, RefusesNumbersOutOfRange) {
 
 TEST(PlanJobTest, RefusesLossesAndMetricsThatDoNotFit) {
   ExpectRefused({
-      {[](Request& r) { Training(r).clear_loss(); },
-       "training.loss: is required: sparse_categorical_crossentropy or mean_squared_error"},
+      {[](Request& r) { Training(r).clear_losses(); },
+       "training.losses: must have one loss, got 0"},
       {[](Request& r) { Training(r).add_metrics("f1"); },
        "training.metrics: \"f1\" is unknown; there is accuracy"},
-      {[](Request& r) { Training(r).mutable_loss()->mutable_mean_squared_error(); },
+      {[](Request& r) { Training(r).mutable_losses(0)->mutable_mean_squared_error(); },
        "training.metrics: accuracy needs the loss sparse_categorical_crossentropy"},
       {[](Request& r) {
-         auto* loss = Training(r).mutable_loss()->mutable_sparse_categorical_crossentropy();
+         auto* loss = Training(r).mutable_losses(0)->mutable_sparse_categorical_crossentropy();
          loss->set_from_logits(true);
        },
        "from_logits: must be false, because the last layer \"dense_1\" ends in a softmax"},
@@ -155,12 +155,12 @@ TEST(PlanJobTest, RefusesDataThatDoesNotFit) {
   const auto y = [](v1::Dataset& d) { return d.mutable_tensors(1); };
   const auto regression = [](Request& r) {
     Training(r).clear_metrics();
-    Training(r).mutable_loss()->mutable_mean_squared_error();
+    Training(r).mutable_losses(0)->mutable_mean_squared_error();
   };
   ExpectRefused({
-      {[](Request& r) { r.spec.mutable_data()->mutable_train()->set_y("labels"); },
+      {[](Request& r) { r.spec.mutable_data()->mutable_train()->add_y("labels"); },
        "data.train.y: data set \"small\" has no tensor \"labels\"; it has x, y"},
-      {[](Request& r) { r.spec.mutable_data()->mutable_validation()->set_x("images"); },
+      {[](Request& r) { r.spec.mutable_data()->mutable_validation()->add_x("images"); },
        "data.validation.x: data set \"held-out\" has no tensor \"images\"; it has x, y"},
       {[&](Request& r) { y(r.train)->set_shape(0, 99); },
        "data.train: \"x\" has 100 samples, but \"y\" has 99"},
@@ -169,15 +169,15 @@ TEST(PlanJobTest, RefusesDataThatDoesNotFit) {
       {[&](Request& r) { x(r.train)->set_shape(0, int64_t{1} << 31); },
        "data.train.x: \"x\" has 2147483648 samples; at most 2147483647"},
       {[&](Request& r) { x(r.train)->set_shape(1, 21); },
-       "data.train.x: samples of \"x\" have shape [21], but model.input.shape is [20]"},
+       "data.train.x: samples of \"x\" have shape [21], but model.inputs[0].shape is [20]"},
       {[&](Request& r) { x(r.validation)->add_shape(3); },
-       "data.validation.x: samples of \"x\" have shape [20, 3], but model.input.shape is [20]"},
+       "data.validation.x: samples of \"x\" have shape [20, 3], but model.inputs[0].shape is [20]"},
       // Products beyond 64 bits are no match for anything.
       {[&](Request& r) {
          x(r.train)->set_shape(1, int64_t{1} << 62);
          x(r.train)->add_shape(int64_t{1} << 62);
        },
-       "but model.input.shape is [20]"},
+       "but model.inputs[0].shape is [20]"},
       {[&](Request& r) { y(r.train)->set_dtype("float32"); },
        "data.train.y: labels must be integers, but \"y\" is float32"},
       {[&](Request& r) { y(r.train)->add_shape(3); },
@@ -201,7 +201,7 @@ TEST(PlanJobTest, TakesDataWhoseShapeDiffersInOnesOnly) {
   }
   // A flat input takes images of its size.
   Request flat;
-  flat.spec.mutable_model()->mutable_input()->set_shape(0, 64);
+  flat.spec.mutable_model()->mutable_inputs(0)->set_shape(0, 64);
   flat.train = flat.validation = MakeImages(100, 1).Describe("small");
   EXPECT_TRUE(flat.Plan().ok()) << flat.Plan().status();
 }
@@ -227,7 +227,7 @@ TEST(PlanJobTest, RefusesWhatNeedsMoreMemoryThanAllowed) {
           // 2^31 - 1 samples of 2^27 values in eleven layers: their bytes do not fit 64 bits.
           {[](Request& r) {
              constexpr int64_t kSamples = std::numeric_limits<int32_t>::max();
-             r.spec.mutable_model()->mutable_input()->set_shape(0, 2);
+             r.spec.mutable_model()->mutable_inputs(0)->set_shape(0, 2);
              r.spec.mutable_model()->mutable_layers()->DeleteSubrange(1, 2);
              Layer(r, 0)->mutable_dense()->set_units(int64_t{1} << 27);
              Layer(r, 0)->mutable_dense()->set_use_bias(false);
@@ -270,8 +270,8 @@ TEST(PlanJobTest, FillsInDefaults) {
   EXPECT_EQ(training.optimizer().adam().beta_1(), 0.9);
   EXPECT_EQ(training.optimizer().adam().beta_2(), 0.999);
   EXPECT_EQ(training.optimizer().adam().epsilon(), 1e-7);
-  EXPECT_EQ(plan.spec.data().train().x(), "x");
-  EXPECT_EQ(plan.spec.data().validation().y(), "y");
+  EXPECT_EQ(plan.spec.data().train().x(0), "x");
+  EXPECT_EQ(plan.spec.data().validation().y(0), "y");
   EXPECT_EQ(plan.spec.model().layers(2).name(), "dense_1");
 
   Request again;
@@ -301,7 +301,7 @@ TEST(FingerprintTest, DependsOnWhatTheResultDependsOn) {
         r.spec.mutable_data()->mutable_train()->set_dataset("renamed");
         r.train.set_name("renamed");
       },
-      [](Request& r) { r.spec.mutable_data()->mutable_train()->set_x("x"); },
+      [](Request& r) { r.spec.mutable_data()->mutable_train()->add_x("x"); },
       [](Request& r) { Training(r).set_shards(1); },
       [](Request& r) { Layer(r, 1)->set_name("batch_normalization"); },
       [](Request& r) { r.memory /= 2; },

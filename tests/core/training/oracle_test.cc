@@ -59,14 +59,14 @@ TEST(KerasOracleTest, Loss) {
 // The optimizer as a job that says no more than `optimizer` gets it.
 v1::Optimizer WithDefaults(const v1::Optimizer& optimizer) {
   v1::JobSpec spec;
-  spec.mutable_model()->mutable_input()->add_shape(1);
+  spec.mutable_model()->add_inputs()->add_shape(1);
   spec.mutable_model()->add_layers()->mutable_dense()->set_units(1);
   spec.mutable_data()->mutable_train()->set_dataset("data");
   v1::TrainingSpec& training = *spec.mutable_training();
   training.set_batch_size(1);
   training.set_epochs(1);
   *training.mutable_optimizer() = optimizer;
-  training.mutable_loss()->mutable_mean_squared_error();
+  training.add_losses()->mutable_mean_squared_error();
   v1::Dataset dataset;
   dataset.set_name("data");
   for (const char* name : {"x", "y"}) {

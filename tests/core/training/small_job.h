@@ -77,19 +77,19 @@ inline SmallData MakeImages(int64_t samples, uint32_t seed) {
 
 inline v1::JobSpec MlpJob() {
   return ParseJson<v1::JobSpec>(R"({
-      "model":{"input":{"shape":[20]},"layers":[
+      "model":{"inputs":[{"shape":[20]}],"layers":[
         {"dense":{"units":16,"activation":"relu"}}, {"batchNormalization":{}},
         {"dense":{"units":3,"activation":"softmax"}}]},
       "data":{"train":{"dataset":"small"}},
       "training":{"batchSize":24,"epochs":2,"seed":1,
-        "loss":{"sparseCategoricalCrossentropy":{}},"metrics":["accuracy"]}})");
+        "losses":[{"sparseCategoricalCrossentropy":{}}],"metrics":["accuracy"]}})");
 }
 
 // What the others leave out: a residual graph, strides, dilation, groups, a depthwise convolution,
 // chunks of several segments, average pooling, dropout, momentum.
 inline v1::JobSpec ResidualJob() {
   return ParseJson<v1::JobSpec>(R"({
-      "model":{"input":{"shape":[8,8,1],"scale":0.00392156862745098},"layers":[
+      "model":{"inputs":[{"shape":[8,8,1],"scale":0.00392156862745098}],"layers":[
         {"name":"stem","conv2d":{"filters":72,"kernelSize":[3],"padding":"same","useBias":false}},
         {"name":"norm","batchNormalization":{}},
         {"name":"relu","activation":{"activation":"relu"}},
@@ -107,12 +107,12 @@ inline v1::JobSpec ResidualJob() {
       "data":{"train":{"dataset":"small"}},
       "training":{"batchSize":40,"epochs":2,"seed":3,
         "optimizer":{"sgd":{"learningRate":0.05,"momentum":0.9}},
-        "loss":{"sparseCategoricalCrossentropy":{}},"metrics":["accuracy"]}})");
+        "losses":[{"sparseCategoricalCrossentropy":{}}],"metrics":["accuracy"]}})");
 }
 
 inline v1::JobSpec CnnJob() {
   return ParseJson<v1::JobSpec>(R"({
-      "model":{"input":{"shape":[8,8,1],"scale":0.00392156862745098},"layers":[
+      "model":{"inputs":[{"shape":[8,8,1],"scale":0.00392156862745098}],"layers":[
         {"conv2d":{"filters":4,"kernelSize":[3],"padding":"same","activation":"relu"}},
         {"batchNormalization":{}}, {"maxPooling2d":{}},
         {"conv2d":{"filters":5,"kernelSize":[3],"strides":[2],"padding":"same"}},
@@ -121,7 +121,7 @@ inline v1::JobSpec CnnJob() {
       "data":{"train":{"dataset":"small"}},
       "training":{"batchSize":24,"epochs":2,"seed":1,
         "optimizer":{"sgd":{"learningRate":0.1,"momentum":0.9,"nesterov":true}},
-        "loss":{"sparseCategoricalCrossentropy":{"fromLogits":true}},"metrics":["accuracy"]}})");
+        "losses":[{"sparseCategoricalCrossentropy":{"fromLogits":true}}],"metrics":["accuracy"]}})");
 }
 
 inline JobPlan PlanOrDie(const v1::JobSpec& spec, const SmallData& train,

@@ -146,8 +146,8 @@ TEST(TrainerTest, LearnsValues) {
   const SmallData data = {MakeTensor(DType::kFloat32, {200, 4}, x),
                           MakeTensor(DType::kFloat32, {200, 1}, y)};
   const auto job = ParseJson<v1::JobSpec>(R"({
-      "model":{"input":{"shape":[4]},"layers":[{"dense":{"units":1}}]},
-      "training":{"batchSize":50,"epochs":150,"loss":{"meanSquaredError":{}},
+      "model":{"inputs":[{"shape":[4]}],"layers":[{"dense":{"units":1}}]},
+      "training":{"batchSize":50,"epochs":150,"losses":[{"meanSquaredError":{}}],
                   "optimizer":{"sgd":{"learningRate":0.3}}}})");
   const Trained trained = Train(job, data, 2, &data);
   const v1::EpochRecord& last = trained.events.back().epoch();
@@ -210,7 +210,7 @@ TEST(TrainerTest, RefusesValuesThatAreNotFinite) {
 
   v1::JobSpec regression = MlpJob();
   regression.mutable_training()->clear_metrics();
-  regression.mutable_training()->mutable_loss()->mutable_mean_squared_error();
+  regression.mutable_training()->mutable_losses(0)->mutable_mean_squared_error();
   data = MakeVectors(100, 20, 1);
   data.y = MakeTensor(DType::kFloat32, {100, 3}, std::vector<float>(300));
   set(data.y, 3 * 7 + 1, std::numeric_limits<float>::infinity());
@@ -223,11 +223,11 @@ TEST(TrainerTest, ALossThatIsNotFiniteEndsWithStepAndLayer) {
   const SmallData data = {MakeTensor(DType::kFloat32, {8, 20}, std::vector<float>(160, 1.0f)),
                           MakeTensor(DType::kUint8, {8}, std::vector<uint8_t>(8, 1))};
   const auto job = ParseJson<v1::JobSpec>(R"({
-      "model":{"input":{"shape":[20]},"layers":[
+      "model":{"inputs":[{"shape":[20]}],"layers":[
         {"flatten":{}}, {"name":"first","dense":{"units":3}},
         {"activation":{"activation":"linear"}}]},
       "training":{"batchSize":8,"epochs":5,"optimizer":{"sgd":{"learningRate":3e38}},
-        "loss":{"sparseCategoricalCrossentropy":{"fromLogits":true}}}})");
+        "losses":[{"sparseCategoricalCrossentropy":{"fromLogits":true}}]}})");
   for (int threads : {1, 3}) {
     ThreadPool pool(threads);
     auto trainer = Trainer::Create(PlanOrDie(job, data), data.view(), std::nullopt, &pool);

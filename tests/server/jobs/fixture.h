@@ -138,14 +138,14 @@ class JobsTest : public testing::Test {
 
   static v1::JobSpec TinySpec() {
     v1::JobSpec spec;
-    spec.mutable_model()->mutable_input()->add_shape(4);
+    spec.mutable_model()->add_inputs()->add_shape(4);
     v1::Dense& dense = *spec.mutable_model()->add_layers()->mutable_dense();
     dense.set_units(3);
     dense.set_activation("softmax");
     spec.mutable_data()->mutable_train()->set_dataset("tiny");
     spec.mutable_training()->set_batch_size(4);
     spec.mutable_training()->set_epochs(2);
-    spec.mutable_training()->mutable_loss()->mutable_sparse_categorical_crossentropy();
+    spec.mutable_training()->add_losses()->mutable_sparse_categorical_crossentropy();
     return spec;
   }
   v1::SubmitJobRequest Request(const std::string& id) {

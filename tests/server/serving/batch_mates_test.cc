@@ -24,7 +24,7 @@ constexpr int64_t kInputSize = 9 * 7 * 2;
 constexpr int64_t kOutputSize = 5;
 
 constexpr char kSpec[] = R"pb(
-  input {
+  inputs {
     shape: [ 9, 7, 2 ]
     scale: 0.5
     offset: 0.125

@@ -118,6 +118,7 @@ class PuppetSource : public ModelSource {
     if (auto broken = broken_.find(loads_.back()); broken != broken_.end()) return broken->second;
     LoadedModel model;
     model.record.set_name(name);
+    model.record.mutable_spec()->add_inputs();
     model.record.set_version(version);
     model.network = std::make_unique<PuppetNetwork>(&strings, static_cast<float>(version));
     return model;
