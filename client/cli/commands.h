@@ -34,10 +34,12 @@ struct PredictArguments {
   std::string model;
   std::string dataset;  // this one,
   std::string input;    // or this file
+  std::string output;   // of a model with several
   int64_t first = 10;
 };
 ExitCode Predict(Session& session, const PredictArguments& arguments);
-ExitCode Evaluate(Session& session, const std::string& model, const std::string& dataset);
+ExitCode Evaluate(Session& session, const std::string& model, const std::string& dataset,
+                  const std::string& output);
 
 // Data sets.
 struct AddDatasetArguments {

@@ -93,19 +93,22 @@ absl::StatusOr<Score> Measure(InferenceBatches& batches, bool quiet) {
 
 }  // namespace
 
-ExitCode Evaluate(Session& session, const std::string& model, const std::string& dataset) {
+ExitCode Evaluate(Session& session, const std::string& model, const std::string& dataset,
+                  const std::string& output) {
   const std::string what = "evaluate " + model;
   absl::StatusOr<ModelName> name = ParseModelName(model);
   if (!name.ok()) return session.Misused("evaluate", name.status());
   Client* client = session.Connect();
   if (client == nullptr) return session.exit_code();
-  absl::StatusOr<InferenceBatches> batches = InferenceBatches::Open(*client, *name, dataset);
+  absl::StatusOr<InferenceBatches> batches =
+      InferenceBatches::Open(*client, *name, output, dataset);
   if (!batches.ok()) return session.Fail(what, batches.status(), InferenceAdvice(batches.status()));
   if (!batches->labelled()) {
-    return session.Fail(what,
-                        absl::FailedPreconditionError(
-                            fmt::format("data set {} has no tensor y to compare with", dataset)),
-                        "`lockstep predict` needs none");
+    return session.Fail(
+        what,
+        absl::FailedPreconditionError(fmt::format("data set {} has no tensor {} to compare with",
+                                                  dataset, output.empty() ? "y" : output)),
+        "`lockstep predict` needs none");
   }
   absl::StatusOr<Score> score = Measure(*batches, /*quiet=*/session.json());
   if (!score.ok()) return session.Fail(what, score.status(), InferenceAdvice(score.status()));

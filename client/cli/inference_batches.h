@@ -24,12 +24,14 @@ enum class Task {
 // the first sample on.
 class InferenceBatches {
  public:
-  // Samples from a registered data set (tensors x and y), or given ones. INVALID_ARGUMENT when they
-  // do not fit the model.
+  // Samples from a registered data set (tensors x and y; of a model with several inputs or outputs
+  // those with their names), or given ones. `output` must be named if there are several.
+  // INVALID_ARGUMENT when something does not fit the model.
   static absl::StatusOr<InferenceBatches> Open(Client& client, const ModelName& model,
+                                               const std::string& output,
                                                const std::string& dataset);
   static absl::StatusOr<InferenceBatches> Open(Client& client, const ModelName& model,
-                                               Tensor samples);
+                                               const std::string& output, Tensor samples);
 
   struct Batch {
     int64_t samples = 0;
@@ -42,21 +44,26 @@ class InferenceBatches {
   absl::StatusOr<Batch> Next(int64_t most);
 
   const v1::ModelVersion& model() const { return model_; }
-  int64_t samples() const { return inputs_.samples(); }
+  int64_t samples() const { return inputs_[0].samples(); }
   bool labelled() const { return labels_.has_value(); }
   Task task() const { return task_; }
 
  private:
-  InferenceBatches(Client& client, v1::ModelVersion model, SampleReader inputs,
-                   std::optional<SampleReader> labels);
-  // Looks the model up and checks that it takes such inputs.
-  static absl::StatusOr<InferenceBatches> Match(Client& client, const ModelName& name,
-                                                SampleReader inputs,
+  InferenceBatches(Client& client, v1::ModelVersion model, std::string output,
+                   std::vector<SampleReader> inputs, std::optional<SampleReader> labels);
+  // Looks the model up and checks that it has such an output.
+  static absl::StatusOr<v1::ModelVersion> FindModel(Client& client, const ModelName& name,
+                                                    const std::string& output);
+  // Checks that it takes such inputs.
+  static absl::StatusOr<InferenceBatches> Match(Client& client, v1::ModelVersion model,
+                                                std::string output,
+                                                std::vector<SampleReader> inputs,
                                                 std::optional<SampleReader> labels);
 
   Client* client_;
   v1::ModelVersion model_;
-  SampleReader inputs_;
+  std::string output_;  // empty: the only one
+  std::vector<SampleReader> inputs_;
   std::optional<SampleReader> labels_;
   Task task_;
 };

@@ -18,7 +18,7 @@ struct CommandLine {
   int64_t from_sequence = 1;
   std::string source, output;
   PredictArguments predict;
-  std::string model, dataset;
+  std::string model, dataset, output_name;
   AddDatasetArguments add_dataset;
   std::function<ExitCode(Session&)> run;
 };
@@ -97,13 +97,17 @@ void AddModelCommands(CLI::App& app, CommandLine& line) {
   samples->require_option(1);
   predict->add_option("--first", line.predict.first, "How many, from the first (default 10)")
       ->check(CLI::PositiveNumber);
+  predict->add_option("--output-name", line.predict.output,
+                      "Which output, of a model with several");
 
   CLI::App* evaluate = AddCommand(
       app, line, "evaluate", "Measures a model on a data set: loss and, for classes, accuracy.",
-      "lockstep evaluate fashion-cnn --dataset fashion-mnist-test",
-      [&line](Session& session) { return Evaluate(session, line.model, line.dataset); });
+      "lockstep evaluate fashion-cnn --dataset fashion-mnist-test", [&line](Session& session) {
+        return Evaluate(session, line.model, line.dataset, line.output_name);
+      });
   evaluate->add_option("MODEL", line.model, "MODEL or MODEL:VERSION; else the newest")->required();
   evaluate->add_option("--dataset", line.dataset, "A registered data set")->required();
+  evaluate->add_option("--output-name", line.output_name, "Which output, of a model with several");
 
   AddCommand(app, line, "models", "Lists the newest version of every model.", "lockstep models",
              &ListModels);

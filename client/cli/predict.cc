@@ -99,8 +99,8 @@ ExitCode Predict(Session& session, const PredictArguments& arguments) {
   Client* client = session.Connect();
   if (client == nullptr) return session.exit_code();
   absl::StatusOr<InferenceBatches> batches =
-      local.ok() ? InferenceBatches::Open(*client, *name, *std::move(local))
-                 : InferenceBatches::Open(*client, *name, arguments.dataset);
+      local.ok() ? InferenceBatches::Open(*client, *name, arguments.output, *std::move(local))
+                 : InferenceBatches::Open(*client, *name, arguments.output, arguments.dataset);
   if (!batches.ok()) return session.Fail(what, batches.status(), InferenceAdvice(batches.status()));
 
   PredictionRows rows(batches->task(), batches->labelled(), session.json());

@@ -136,17 +136,19 @@ absl::StatusOr<std::vector<v1::ModelVersion>> Client::ListModels() {
 }
 
 absl::StatusOr<Prediction> Client::Infer(const std::string& model, int64_t version,
-                                         const std::string& input_name,
-                                         const std::vector<int64_t>& shape,
-                                         std::span<const float> values) {
+                                         const std::vector<InputTensor>& inputs,
+                                         const std::string& output) {
   inference::ModelInferRequest request;
   request.set_model_name(model);
   if (version != 0) request.set_model_version(absl::StrCat(version));
-  auto* input = request.add_inputs();
-  input->set_name(input_name);
-  input->set_datatype("FP32");
-  input->mutable_shape()->Assign(shape.begin(), shape.end());
-  request.add_raw_input_contents(values.data(), values.size_bytes());
+  for (const InputTensor& tensor : inputs) {
+    auto* input = request.add_inputs();
+    input->set_name(tensor.name);
+    input->set_datatype("FP32");
+    input->mutable_shape()->Assign(tensor.shape.begin(), tensor.shape.end());
+    request.add_raw_input_contents(tensor.values.data(), tensor.values.size() * sizeof(float));
+  }
+  if (!output.empty()) request.add_outputs()->set_name(output);
 
   auto response = Call(*connection_, connection_->inference,
                        &inference::GRPCInferenceService::Stub::ModelInfer, request);

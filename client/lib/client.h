@@ -38,6 +38,13 @@ struct ClientOptions {
 };
 
 // One inference answer: `values` is row-major with `shape`, whose first dimension counts samples.
+// What a model is asked about: `shape` has the samples first.
+struct InputTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::vector<float> values;
+};
+
 struct Prediction {
   std::string model_version;
   std::vector<int64_t> shape;
@@ -77,8 +84,8 @@ class Client {
   // Asks `model` for predictions of raw values (the model applies its own scale and offset). Model
   // version 0: the newest. RESOURCE_EXHAUSTED: the server is busy, ask again.
   absl::StatusOr<Prediction> Infer(const std::string& model, int64_t version,
-                                   const std::string& input_name, const std::vector<int64_t>& shape,
-                                   std::span<const float> values);
+                                   const std::vector<InputTensor>& inputs,
+                                   const std::string& output);
 
   // Called with the bytes the other side has so far and their total.
   using TransferProgress = std::function<void(int64_t done_bytes, int64_t total_bytes)>;

@@ -16,12 +16,40 @@ struct InferenceModel::Arena::Memory {
 InferenceModel::Arena::Arena() : memory_(std::make_unique<Memory>()) {}
 InferenceModel::Arena::~Arena() = default;
 
+int64_t RowSize(std::span<const ModelTensor> tensors) {
+  int64_t size = 0;
+  for (const ModelTensor& tensor : tensors) size += tensor.size;
+  return size;
+}
+
+namespace {
+
+template <typename Edge>
+std::vector<ModelTensor> Describe(std::span<const Edge> edges) {
+  std::vector<ModelTensor> tensors;
+  for (const Edge& edge : edges) {
+    const std::span<const int64_t> dims = edge.shape.dims();
+    tensors.push_back({edge.name, {dims.begin(), dims.end()}, edge.shape.size()});
+  }
+  return tensors;
+}
+
+std::vector<ModelTensor> DescribeOutputs(const Network& network) {
+  std::vector<ModelTensor> outputs = Describe(network.outputs());
+  if (outputs.size() == 1) outputs[0].name = "output";
+  return outputs;
+}
+
+}  // namespace
+
 // A network with its weights.
 class NetworkInferenceModel final : public InferenceModel {
  public:
   explicit NetworkInferenceModel(Network network)
       : network_(std::move(network)),
-        pass_(network_, /*logits=*/false),
+        inputs_(Describe(network_.inputs())),
+        outputs_(DescribeOutputs(network_)),
+        pass_(network_, std::vector<bool>(outputs_.size())),
         parameters_(network_.parameters_size()),
         buffers_(network_.buffers_size()) {}
 
@@ -33,8 +61,8 @@ class NetworkInferenceModel final : public InferenceModel {
     return absl::OkStatus();
   }
 
-  std::span<const int64_t> input_shape() const override { return network_.input().dims(); }
-  std::span<const int64_t> output_shape() const override { return network_.output().dims(); }
+  std::span<const ModelTensor> inputs() const override { return inputs_; }
+  std::span<const ModelTensor> outputs() const override { return outputs_; }
   int64_t size_bytes() const override {
     return (parameters_.size() + buffers_.size()) * static_cast<int64_t>(sizeof(float)) +
            pass_.PackedBytes();
@@ -44,6 +72,8 @@ class NetworkInferenceModel final : public InferenceModel {
 
  private:
   const Network network_;
+  const std::vector<ModelTensor> inputs_;
+  const std::vector<ModelTensor> outputs_;
   InferencePass pass_;
   AlignedBuffer<float> parameters_;
   AlignedBuffer<float> buffers_;
@@ -75,8 +105,7 @@ void NetworkInferenceModel::Predict(int64_t samples, std::span<const float> x, s
   const kernels::KernelTable& kernels = *kernels::Kernels();
   for (int64_t begin = 0; begin < samples; begin += most) {
     const int64_t part = std::min(most, samples - begin);
-    kernels.scale_float(x.data() + begin * network_.input().size(), part * network_.input().size(),
-                        network_.scale(), network_.offset(), scaled);
+    network_.ScaleInputs(kernels, part, x.data() + begin * network_.input().size(), scaled);
     pass_.Run(kernels, part, scaled, y.data() + begin * network_.output().size(),
               memory.data() + input_bytes);
   }

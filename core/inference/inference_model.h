@@ -4,12 +4,25 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "lockstep/v1/model.pb.h"
 
 namespace lockstep {
+
+// An input or output of a model, as the inference protocol names it: by its name in the spec, or
+// "output" if there is one only.
+struct ModelTensor {
+  std::string name;
+  std::vector<int64_t> shape;  // of one sample, without the batch
+  int64_t size = 0;            // values of that
+};
+
+// Values of a sample's row.
+int64_t RowSize(std::span<const ModelTensor> tensors);
 
 // A trained network ready to answer. Immutable, so any number of threads may call it at once.
 class InferenceModel {
@@ -32,15 +45,15 @@ class InferenceModel {
                                                                       std::string_view safetensors);
   virtual ~InferenceModel() = default;
 
-  // Shapes of one sample, without the batch.
-  virtual std::span<const int64_t> input_shape() const = 0;
-  virtual std::span<const int64_t> output_shape() const = 0;
+  virtual std::span<const ModelTensor> inputs() const = 0;
+  virtual std::span<const ModelTensor> outputs() const = 0;
   // Parameters and buffers, and what of them is packed, in bytes.
   virtual int64_t size_bytes() const = 0;
 
-  // y[i] = network(x[i]) for each of the `samples` rows. Raw values go in: the spec's scale and
-  // offset are applied here. The bits of a row do not depend on the others.
-  // REQUIRES: x and y hold samples * (size of one) values.
+  // y[i] = network(x[i]) for each of the `samples` rows: a sample's inputs lie one after another,
+  // and so do its outputs. Raw values go in: the spec's scale and offset are applied here. The bits
+  // of a row do not depend on the others. REQUIRES: x and y hold samples * RowSize(inputs() and
+  // outputs()) values.
   virtual void Predict(int64_t samples, std::span<const float> x, std::span<float> y,
                        Arena& arena) const = 0;
 };

@@ -30,9 +30,9 @@ void Fold(int64_t kernel_size, int64_t channels, const float* kernel, const floa
 
 }  // namespace
 
-InferencePass::InferencePass(const Network& network, bool logits)
+InferencePass::InferencePass(const Network& network, const std::vector<bool>& logits)
     : network_(network),
-      logits_(logits),
+      logits_(network.AtOutputs(logits)),
       plan_(network),
       packed_(plan_.packed_bytes()),
       folded_(plan_.folded_floats()) {}
@@ -116,7 +116,7 @@ void InferencePass::RunPart(const kernels::KernelTable& kernels, int64_t samples
              .parameters = weights_[call.node].parameters,
              .packed = packed_.data() + call.packed_offset,
              .scratch = memory + plan_.scratch_offset(),
-             .logits = logits_ && call.output == static_cast<int>(network_.nodes().size()),
+             .logits = logits_[call.node],
              .relu = call.relu});
       }
     }

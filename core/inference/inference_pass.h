@@ -15,8 +15,8 @@ namespace lockstep {
 // 11). No row's bits depend on the others.
 class InferencePass {
  public:
-  // `logits`: without a final softmax. The network must outlive it.
-  InferencePass(const Network& network, bool logits);
+  // `logits`, by output: without a final softmax. The network must outlive it.
+  InferencePass(const Network& network, const std::vector<bool>& logits);
 
   // Folds and packs. Must be called before Run, and again when the weights have changed; parameters
   // and buffers must outlive the calls of Run that follow.
@@ -28,8 +28,9 @@ class InferencePass {
   // What SetWeights keeps.
   int64_t PackedBytes() const { return packed_.size() + folded_.size() * int64_t{sizeof(float)}; }
 
-  // y = network(x) for `samples` rows, x already scaled, on the calling thread. `memory` is 64-byte
-  // aligned; x and y lie outside of it. Thread-safe when each call has its own memory.
+  // y = network(x) for `samples` rows of all inputs, already scaled, and of all outputs, on the
+  // calling thread. `memory` is 64-byte aligned; x and y lie outside of it. Thread-safe when each
+  // call has its own memory.
   void Run(const kernels::KernelTable& kernels, int64_t samples, const float* x, float* y,
            std::byte* memory) const;
 
@@ -38,7 +39,7 @@ class InferencePass {
                std::byte* memory) const;
 
   const Network& network_;
-  const bool logits_;
+  const std::vector<bool> logits_;  // by node
   const InferencePlan plan_;
   AlignedBuffer<std::byte> packed_;
   AlignedBuffer<float> folded_;

@@ -5,43 +5,71 @@
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "core/data/tensor.h"
 #include "core/layers/layer_table.h"
+#include "core/network/row_layers.h"
 
 namespace lockstep {
 namespace {
 
 constexpr int kMaxLayers = 4096;
-constexpr int64_t kAlignment = 16;  // floats: one cache line
+constexpr int kMaxEdges = Network::kMaxInputs;  // inputs or outputs of a network
+constexpr int64_t kAlignment = 16;              // floats: one cache line
 
-absl::Status InputError(absl::string_view field, absl::string_view problem) {
-  return absl::InvalidArgumentError(absl::StrCat("model.inputs[0].", field, ": ", problem));
-}
-
-absl::StatusOr<Shape> CheckInput(v1::Input* input) {
-  if (input->shape().empty()) return InputError("shape", "is required, for example [28, 28, 1]");
-  if (input->shape_size() > 3) {
-    return InputError("shape",
-                      absl::StrCat("must have one to three dimensions, got ", input->shape_size()));
+absl::Status CheckShape(const std::string& path, const v1::Input& input) {
+  const auto error = [&](auto... problem) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ".shape: ", problem...));
+  };
+  if (input.shape().empty()) return error("is required, for example [28, 28, 1]");
+  if (input.shape_size() > 3) {
+    return error("must have one to three dimensions, got ", input.shape_size());
   }
   int64_t size = 1;
-  for (int64_t dim : input->shape()) {
-    if (dim < 1) return InputError("shape", absl::StrCat("dimensions must be >= 1, got ", dim));
+  for (int64_t dim : input.shape()) {
+    if (dim < 1) return error("dimensions must be >= 1, got ", dim);
     if (dim > kMaxElements / size) {
-      return InputError("shape",
-                        absl::StrCat(ShapeString({input->shape().data(),
-                                                  static_cast<size_t>(input->shape_size())}),
-                                     " is too large; at most ", kMaxElements, " values a sample"));
+      return error(ShapeString({input.shape().data(), static_cast<size_t>(input.shape_size())}),
+                   " is too large; at most ", kMaxElements, " values a sample");
     }
     size *= dim;
   }
-  if (!input->has_scale()) input->set_scale(1.0f);
-  if (!std::isfinite(input->scale()) || !std::isfinite(input->offset())) {
-    return InputError("scale", absl::StrCat("scale and offset must be finite, got ", input->scale(),
-                                            " and ", input->offset()));
+  return absl::OkStatus();
+}
+
+// Checks the inputs and fills in their defaults. Without any there is nothing to train.
+absl::StatusOr<std::vector<NetworkInput>> CheckInputs(v1::ModelSpec* spec) {
+  if (spec->inputs().empty()) {
+    return absl::InvalidArgumentError(
+        "model.inputs: must have at least one, for example [{\"shape\": [28, 28, 1]}]");
   }
-  if (input->name().empty()) input->set_name("input");
-  return Shape({input->shape().begin(), input->shape().end()});
+  if (spec->inputs_size() > kMaxEdges) {
+    return absl::InvalidArgumentError(absl::StrCat("model.inputs: must have at most ", kMaxEdges,
+                                                   " inputs, got ", spec->inputs_size()));
+  }
+  std::vector<NetworkInput> inputs;
+  int64_t begin = 0;
+  for (int i = 0; i < spec->inputs_size(); ++i) {
+    v1::Input& input = *spec->mutable_inputs(i);
+    const std::string path = absl::StrCat("model.inputs[", i, "]");
+    if (auto s = CheckShape(path, input); !s.ok()) return s;
+    if (!input.has_scale()) input.set_scale(1.0f);
+    if (!std::isfinite(input.scale()) || !std::isfinite(input.offset())) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(path, ".scale: scale and offset must be finite, got ", input.scale(),
+                       " and ", input.offset()));
+    }
+    if (input.name().empty()) input.set_name(i == 0 ? "input" : absl::StrCat("input_", i));
+    Shape shape({input.shape().begin(), input.shape().end()});
+    const int64_t size = shape.size();
+    if (size > kMaxElements - begin) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ".shape: the inputs have more than ",
+                                                     kMaxElements, " values a sample together"));
+    }
+    inputs.push_back({input.name(), std::move(shape), input.scale(), input.offset(), begin});
+    begin += size;
+  }
+  return inputs;
 }
 
 const LayerKind* FindKind(v1::Layer::KindCase kind) {
@@ -69,7 +97,7 @@ absl::StatusOr<std::vector<int>> FindInputs(const std::string& base, const Layer
     if (found == values.end()) {
       return absl::InvalidArgumentError(
           absl::StrCat(base, ".inputs[", i, "]: \"", layer.inputs(i),
-                       "\" is not the input's name nor that of a layer before this one"));
+                       "\" is not the name of an input nor of a layer before this one"));
     }
     if (std::find(inputs.begin(), inputs.end(), found->second) != inputs.end()) {
       return absl::InvalidArgumentError(
@@ -87,19 +115,41 @@ absl::StatusOr<std::vector<int>> FindInputs(const std::string& base, const Layer
   return inputs;
 }
 
-// Every output but the last must be read.
-absl::Status CheckAllRead(std::span<const Network::Node> nodes) {
+// Every value must be read or be an output.
+absl::Status CheckAllRead(const v1::ModelSpec& spec, std::span<const Network::Node> nodes,
+                          std::span<const NetworkOutput> outputs) {
   std::vector<bool> read(nodes.size() + 1);
+  for (const NetworkOutput& output : outputs) read[output.node + 1] = true;
+  read.back() = read.back() || outputs.size() > 1;  // the row of all of them
   for (const Network::Node& node : nodes) {
     for (int value : node.inputs) read[value] = true;
   }
-  for (size_t i = 0; i + 1 < nodes.size(); ++i) {
+  for (size_t i = 0; i < nodes.size(); ++i) {
     if (read[i + 1]) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(nodes[i].path, ": no layer reads the output of \"", nodes[i].name,
-                     "\"; only the last layer's is the network's output"));
+    if (nodes[i].path.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("model.inputs[", i, "]: no layer reads \"", nodes[i].name, "\""));
+    }
+    return absl::InvalidArgumentError(absl::StrCat(
+        nodes[i].path, ": no layer reads the output of \"", nodes[i].name,
+        "\", and it is not among the network's outputs, ", absl::StrJoin(spec.outputs(), ", ")));
   }
   return absl::OkStatus();
+}
+
+// Nodes at the network's edges have no spec.
+Network::Node EdgeNode(std::string name, std::unique_ptr<const Layer> layer,
+                       std::vector<int> inputs, const Network& network) {
+  Shape output = layer->output_shape();
+  return {.name = std::move(name),
+          .path = "",
+          .layer = std::move(layer),
+          .inputs = std::move(inputs),
+          .output = std::move(output),
+          .first_parameter = static_cast<int>(network.parameters().size()),
+          .parameter_count = 0,
+          .first_buffer = static_cast<int>(network.buffers().size()),
+          .buffer_count = 0};
 }
 
 // Appends a layer's tensors to the list of all.
@@ -122,14 +172,9 @@ absl::Status Append(const std::vector<TensorSpec>& specs, const Network::Node& n
 
 absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
   Network network;
-  if (spec->inputs_size() != 1 || spec->outputs_size() > 1) {
-    return absl::InvalidArgumentError("model.inputs: must have one input and one output");
-  }
-  auto input = CheckInput(spec->mutable_inputs(0));
-  if (!input.ok()) return input.status();
-  network.input_ = *input;
-  network.scale_ = spec->inputs(0).scale();
-  network.offset_ = spec->inputs(0).offset();
+  auto inputs = CheckInputs(spec);
+  if (!inputs.ok()) return inputs.status();
+  network.inputs_ = *std::move(inputs);
   if (spec->layers().empty()) {
     return absl::InvalidArgumentError("model.layers: must have at least one layer");
   }
@@ -139,7 +184,9 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
   }
 
   std::map<absl::string_view, int> kind_count;  // of layers without a name of their own
-  std::map<std::string, int> values = {{spec->inputs(0).name(), 0}};
+  std::map<std::string, int> values;
+  if (auto s = network.AddInputs(&values); !s.ok()) return s;
+  const int edge = static_cast<int>(network.nodes_.size());
   for (int i = 0; i < spec->layers_size(); ++i) {
     v1::Layer* layer = spec->mutable_layers(i);
     const std::string base = absl::StrCat("model.layers[", i, "]");
@@ -159,11 +206,11 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
       return absl::InvalidArgumentError(
           absl::StrCat(base, ".name: must be 1 to 128 characters of A-Z a-z 0-9 _ - /"));
     }
-    auto inputs = FindInputs(base, *kind, *layer, i, values);
+    auto inputs = FindInputs(base, *kind, *layer, i == 0 ? (edge > 0 ? 1 : 0) : edge + i, values);
     if (!inputs.ok()) return inputs.status();
-    if (!values.emplace(layer->name(), i + 1).second) {
+    if (!values.emplace(layer->name(), edge + i + 1).second) {
       return absl::InvalidArgumentError(absl::StrCat(
-          base, ".name: \"", layer->name(), "\" is the name of another layer or of the input"));
+          base, ".name: \"", layer->name(), "\" is the name of another layer or of an input"));
     }
 
     const std::string path = absl::StrCat(base, ".", kind->name);
@@ -199,8 +246,84 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
     node.buffer_count = static_cast<int>(network.buffers_.size()) - node.first_buffer;
     network.nodes_.push_back(std::move(node));
   }
-  if (auto s = CheckAllRead(network.nodes_); !s.ok()) return s;
+  if (auto s = network.AddOutputs(edge, spec); !s.ok()) return s;
+  if (auto s = CheckAllRead(*spec, network.nodes_, network.outputs_); !s.ok()) return s;
   return network;
+}
+
+// Names the values of the inputs; several are slices of a row.
+absl::Status Network::AddInputs(std::map<std::string, int>* values) {
+  const int64_t size = inputs_.back().begin + inputs_.back().shape.size();
+  input_ = inputs_.size() == 1 ? inputs_[0].shape : Shape({size});
+  for (size_t i = 0; i < inputs_.size(); ++i) {
+    const NetworkInput& input = inputs_[i];
+    if (inputs_.size() > 1) {
+      nodes_.push_back(
+          EdgeNode(input.name, MakeRowSlice(input.shape, input.begin, size), {0}, *this));
+    }
+    if (!values->emplace(input.name, nodes_.size()).second) {
+      return absl::InvalidArgumentError(absl::StrCat("model.inputs[", i, "].name: \"", input.name,
+                                                     "\" is the name of another input"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// `first`: node of the first layer of the spec.
+absl::Status Network::AddOutputs(int first, v1::ModelSpec* spec) {
+  if (spec->outputs().empty()) spec->add_outputs(nodes_.back().name);
+  if (spec->outputs_size() > kMaxEdges) {
+    return absl::InvalidArgumentError(absl::StrCat("model.outputs: must have at most ", kMaxEdges,
+                                                   " outputs, got ", spec->outputs_size()));
+  }
+  int64_t begin = 0;
+  std::vector<Shape> shapes;
+  std::vector<int> values;
+  for (int o = 0; o < spec->outputs_size(); ++o) {
+    const std::string& name = spec->outputs(o);
+    const auto named = [&](const Node& node) { return node.name == name; };
+    const auto found = std::find_if(nodes_.begin() + first, nodes_.end(), named);
+    const int node = static_cast<int>(found - nodes_.begin());
+    if (found == nodes_.end() || std::ranges::count(values, node + 1) > 0) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "model.outputs[", o, "]: \"", name, "\" ",
+          found == nodes_.end() ? "is not the name of a layer" : "stands there twice"));
+    }
+    if (found->output.size() > kMaxElements - begin) {
+      return absl::InvalidArgumentError(absl::StrCat("model.outputs[", o,
+                                                     "]: the outputs have more than ", kMaxElements,
+                                                     " values a sample together"));
+    }
+    outputs_.push_back({name, found->output, node, begin});
+    begin += found->output.size();
+    shapes.push_back(found->output);
+    values.push_back(node + 1);
+  }
+  if (outputs_.size() > 1) {
+    nodes_.push_back(EdgeNode("outputs", MakeRowJoin(shapes), std::move(values), *this));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<bool> Network::AtOutputs(const std::vector<bool>& flags) const {
+  std::vector<bool> at(nodes_.size());
+  for (size_t o = 0; o < outputs_.size(); ++o) at[outputs_[o].node] = flags[o];
+  return at;
+}
+
+void Network::ScaleInputs(const kernels::KernelTable& kernels, int64_t samples, const float* raw,
+                          float* x) const {
+  if (inputs_.size() == 1) {
+    const NetworkInput& input = inputs_[0];
+    kernels.scale_float(raw, samples * input_.size(), input.scale, input.offset, x);
+    return;
+  }
+  for (int64_t n = 0; n < samples; ++n) {
+    for (const NetworkInput& input : inputs_) {
+      const int64_t at = n * input_.size() + input.begin;
+      kernels.scale_float(raw + at, input.shape.size(), input.scale, input.offset, x + at);
+    }
+  }
 }
 
 bool Network::of_rows(int i) const {

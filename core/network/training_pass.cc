@@ -35,9 +35,10 @@ int64_t TrainingPass::MemoryBytes(const Network& network, const Capacity& capaci
          doubles * static_cast<int64_t>(sizeof(double));
 }
 
-TrainingPass::TrainingPass(const Network& network, const Capacity& capacity, int nodes, bool logits)
+TrainingPass::TrainingPass(const Network& network, const Capacity& capacity, int nodes,
+                           const std::vector<bool>& logits)
     : network_(network),
-      logits_(logits),
+      logits_(network.AtOutputs(logits)),
       plan_(network, capacity),
       arena_(plan_.batch_bytes),
       threads_(capacity.threads * plan_.thread_bytes),
@@ -198,7 +199,7 @@ void TrainingPass::RunForward(const StepContext& step, const PlannedCall& call, 
        .saved = Memory(plan_.saved[call.node]),
        .sums = Memory(plan_.forward_sums[call.node]),
        .scratch = ThreadMemory(thread) + plan_.scratch_offset,
-       .logits = logits_ && call.node + 1 == std::ssize(network_.nodes())},
+       .logits = logits_[call.node]},
       std::span(inputs).first(node.inputs.size()),
       At(plan_.values[output], output, tile, thread),
       plan_.applied_relu[call.node] >= 0,
@@ -249,7 +250,7 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
        .saved = Memory(plan_.saved[call.node]),
        .sums = Memory(plan_.backward_sums[call.node]),
        .scratch = scratch,
-       .logits = logits_ && value == std::ssize(network_.nodes())},
+       .logits = logits_[call.node]},
       At(plan_.values[input], input, tile, thread),
       At(plan_.values[value], value, tile, thread),
       At(plan_.gradients[value], value, tile, thread),

@@ -17,9 +17,10 @@ namespace lockstep {
 // constructor nothing is allocated. Not thread-safe; the network must outlive it.
 class TrainingPass {
  public:
-  // `nodes`: of the shard tree, that this worker holds. `logits`: the last layer leaves its softmax
-  // to the loss.
-  TrainingPass(const Network& network, const Capacity& capacity, int nodes, bool logits);
+  // `nodes`: of the shard tree, that this worker holds. `logits`, by output: its layer leaves its
+  // softmax to the loss.
+  TrainingPass(const Network& network, const Capacity& capacity, int nodes,
+               const std::vector<bool>& logits);
 
   // What the constructor allocates.
   static int64_t MemoryBytes(const Network& network, const Capacity& capacity, int nodes);
@@ -28,11 +29,11 @@ class TrainingPass {
   // Counts in `profile` what the calls take from now on; null: nobody counts.
   void set_profile(StepProfile* profile) { profile_ = profile; }
 
-  // Writes the inputs of a tile's samples, scaled, to x. Called once a sample, on any thread, just
+  // Writes the rows of a tile's inputs, scaled, to x. Called once a sample, on any thread, just
   // before the first layer reads it.
   using Loader = absl::FunctionRef<void(const Tile& tile, float* x)>;
 
-  // After Forward: [samples, output].
+  // After Forward: [samples, output], rows of all outputs.
   const float* output() const { return output_; }
   // Gradient of the loss at output(), to be written before Backward.
   float* output_gradient() { return output_gradient_; }
@@ -75,7 +76,7 @@ class TrainingPass {
   float* At(const Place& place, int value, const Tile& tile, int thread);
 
   const Network& network_;
-  const bool logits_;
+  const std::vector<bool> logits_;  // by node
   const StepPlan plan_;
   StepProfile* profile_ = nullptr;
   AlignedBuffer<std::byte> arena_;

@@ -47,8 +47,8 @@ absl::StatusOr<DataFeed> DataFeed::Create(absl::string_view path, const Labelled
   feed.samples_ = data.x.shape[0];
   feed.x_ = data.x;
   feed.input_size_ = network.input().size();
-  feed.scale_ = network.scale();
-  feed.offset_ = network.offset();
+  feed.scale_ = network.inputs()[0].scale;
+  feed.offset_ = network.inputs()[0].offset;
   const int64_t count = ElementCount(data.y.shape);
   if (classes > 0) {
     absl::Status status;

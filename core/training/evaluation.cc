@@ -27,7 +27,7 @@ Evaluation::Evaluation(const Network& network, const DataFeed& data, const Loss&
     : network_(network),
       data_(data),
       loss_(loss),
-      pass_(network, loss.has_classes()),
+      pass_(network, {loss.has_classes()}),
       losses_(data.samples()),
       correct_(loss.has_classes() ? data.samples() : 0) {
   const int64_t outputs = kPart * network.output().size();

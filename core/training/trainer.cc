@@ -50,7 +50,7 @@ struct Trainer::Impl {
         loss(training.losses(0)),
         optimizer(training.optimizer(), network.parameters_size()),
         pass(network, Capacity{training.batch_size(), training.shards(), pool->threads()},
-             static_cast<int>(collective.local_nodes().size()), loss.has_classes()),
+             static_cast<int>(collective.local_nodes().size()), {loss.has_classes()}),
         parameters(network.parameters_size()),
         buffers(network.buffers_size()),
         order(train.samples()),

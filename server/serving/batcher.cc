@@ -4,20 +4,23 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/data/tensor.h"
 
 namespace lockstep {
 namespace {
 
-size_t Values(std::span<const int64_t> shape) { return static_cast<size_t>(ElementCount(shape)); }
+int64_t Bytes(const std::vector<std::span<const std::byte>>& inputs) {
+  int64_t bytes = 0;
+  for (const std::span<const std::byte> input : inputs) bytes += std::ssize(input);
+  return bytes;
+}
 
 }  // namespace
 
 Batcher::Batcher(const InferenceModel* network, const Options& options)
     : network_(network),
       options_(options),
-      input_size_(Values(network->input_shape())),
-      output_size_(Values(network->output_shape())),
+      input_size_(RowSize(network->inputs())),
+      output_size_(RowSize(network->outputs())),
       thread_([this] { Run(); }) {}
 
 Batcher::~Batcher() {
@@ -29,7 +32,7 @@ Batcher::~Batcher() {
 }
 
 void Batcher::Submit(Request request) {
-  const int64_t bytes = static_cast<int64_t>(request.x.size());
+  const int64_t bytes = Bytes(request.x);
   absl::Status refusal;
   {
     absl::MutexLock lock(&mutex_);
@@ -57,7 +60,7 @@ bool Batcher::Admit(std::vector<Running>& running) {
   if (running.empty()) mutex_.Await(absl::Condition(this, &Batcher::HasWork));
   while (!queue_.empty() && samples < options_.max_batch_samples) {
     Request& next = queue_.front();
-    queued_bytes_ -= static_cast<int64_t>(next.x.size());
+    queued_bytes_ -= Bytes(next.x);
     samples += next.samples;
     running.emplace_back(std::move(next));
     queue_.pop_front();
@@ -101,9 +104,16 @@ int64_t Batcher::Gather(std::vector<Running>& running, std::vector<float>& x) co
   x.resize(rows * input_size_);
   std::byte* to = reinterpret_cast<std::byte*>(x.data());
   for (const Running& one : running) {
-    const size_t row_bytes = input_size_ * sizeof(float);
-    const auto from = one.request.x.subspan(one.samples_done * row_bytes, one.rows * row_bytes);
-    to = std::copy(from.begin(), from.end(), to);
+    std::byte* column = to;
+    for (size_t i = 0; i < one.request.x.size(); ++i) {
+      const size_t bytes = network_->inputs()[i].size * sizeof(float);
+      for (int64_t row = 0; row < one.rows; ++row) {
+        const auto from = one.request.x[i].subspan((one.samples_done + row) * bytes, bytes);
+        std::ranges::copy(from, column + row * input_size_ * sizeof(float));
+      }
+      column += bytes;
+    }
+    to += one.rows * input_size_ * sizeof(float);
   }
   return rows;
 }

@@ -36,8 +36,9 @@ class Batcher {
 
   struct Request {
     int64_t samples = 0;  // may be 0
-    // The samples' FP32 values, at any alignment. Must stay until `done` is called.
-    std::span<const std::byte> x;
+    // The samples' FP32 values for each input of the network, at any alignment. Must stay until
+    // `done` is called.
+    std::vector<std::span<const std::byte>> x;
     // Asked before each pass: OK while somebody waits for the answer, else the status to end with.
     absl::AnyInvocable<absl::Status() const> wanted;
     // Called exactly once, from the batch thread or within Submit; must not block.
@@ -81,7 +82,7 @@ class Batcher {
 
   const InferenceModel* const network_;
   const Options options_;
-  const size_t input_size_;  // values of one sample
+  const size_t input_size_;  // values of one sample, over all inputs
   const size_t output_size_;
 
   absl::Mutex mutex_;

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -19,24 +20,21 @@ namespace lockstep {
 
 // The only type that networks take and give.
 inline constexpr char kInferDatatype[] = "FP32";
-inline constexpr char kOutputName[] = "output";
-
-// "input" unless the spec names it.
-absl::string_view InputName(const v1::ModelVersion& model);
 
 // 0 for the empty string (the newest version); else a positive integer, or INVALID_ARGUMENT.
 absl::StatusOr<int64_t> ParseModelVersion(absl::string_view version);
 
 struct InferRows {
   int64_t samples = 0;
-  std::span<const std::byte> x;  // FP32 values inside the request, at any alignment
-  bool raw = true;               // how they came, and how the answer is to go
+  // FP32 values inside the request for each input of the model, at any alignment.
+  std::vector<std::span<const std::byte>> x;
+  bool raw = true;           // how they came, and how the answer is to go
+  std::vector<int> outputs;  // those of the model's that are wanted, in the order asked for
 };
 
-// Checks a request against the model that `record` and `network` are. Allocates nothing, whatever
-// the request claims. The answer's size is checked too: at most `max_response_bytes`.
+// Checks a request against the model. Allocates nothing that grows with what the request claims.
+// The answer's size is checked too: at most `max_response_bytes`.
 absl::StatusOr<InferRows> ParseInferRequest(const inference::ModelInferRequest& request,
-                                            const v1::ModelVersion& record,
                                             const InferenceModel& network,
                                             int64_t max_response_bytes);
 

@@ -13,12 +13,12 @@
 namespace lockstep {
 namespace {
 
-void DescribeTensor(absl::string_view name, std::span<const int64_t> sample_shape,
+void DescribeTensor(const ModelTensor& described,
                     inference::ModelMetadataResponse::TensorMetadata& tensor) {
-  tensor.set_name(std::string(name));
+  tensor.set_name(described.name);
   tensor.set_datatype(kInferDatatype);
   tensor.add_shape(-1);
-  for (int64_t dimension : sample_shape) tensor.add_shape(dimension);
+  for (int64_t dimension : described.shape) tensor.add_shape(dimension);
 }
 
 absl::Status StillWanted(const grpc::CallbackServerContext& context) {
@@ -99,8 +99,7 @@ grpc::ServerUnaryReactor* InferenceService::ModelInfer(grpc::CallbackServerConte
 void InferenceService::Infer(Handle model, grpc::CallbackServerContext* context,
                              const inference::ModelInferRequest& request,
                              inference::ModelInferResponse& response, Gate::Done done) {
-  absl::StatusOr<InferRows> rows =
-      ParseInferRequest(request, model->record, *model->network, max_response_bytes_);
+  absl::StatusOr<InferRows> rows = ParseInferRequest(request, *model->network, max_response_bytes_);
   if (!rows.ok()) return done(rows.status());
   Batcher& batcher = *model->batcher;
   batcher.Submit({.samples = rows->samples,
@@ -131,8 +130,12 @@ void InferenceService::Describe(const ServedModel& model,
     response.add_versions(absl::StrCat(version));
   }
   response.set_platform("lockstep_safetensors");
-  DescribeTensor(InputName(model.record), model.network->input_shape(), *response.add_inputs());
-  DescribeTensor(kOutputName, model.network->output_shape(), *response.add_outputs());
+  for (const ModelTensor& input : model.network->inputs()) {
+    DescribeTensor(input, *response.add_inputs());
+  }
+  for (const ModelTensor& output : model.network->outputs()) {
+    DescribeTensor(output, *response.add_outputs());
+  }
 }
 
 }  // namespace lockstep

@@ -152,10 +152,10 @@ class Inference {
   }
 
   std::vector<float> Predict(int64_t batch) {
-    std::vector<float> y(batch * ElementCount(model_->output_shape()));
-    const int64_t values = batch * ElementCount(model_->input_shape());
+    std::vector<float> y(batch * RowSize(model_->outputs()));
+    const int64_t values = batch * RowSize(model_->inputs());
     model_->Predict(batch, std::span(x_).first(values), y, arena_);
-    y.resize(ElementCount(model_->output_shape()));
+    y.resize(RowSize(model_->outputs()));
     return y;
   }
 

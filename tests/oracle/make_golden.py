@@ -370,13 +370,23 @@ def network(out):
         return found[0](name=spec["name"], dtype="float64")
 
     def add(case, samples, spec):
-        outputs = {"input": keras.Input(spec["inputs"][0]["shape"], dtype="float64")}
+        outputs = {i.get("name", "input"): keras.Input(i["shape"], dtype="float64")
+                   for i in spec["inputs"]}
+        edges = list(outputs.values())
         last = "input"
         for s in spec["layers"]:
             inputs = [outputs[name] for name in s.get("inputs", [last])]
             last = s["name"]
             outputs[last] = layer(s)(inputs if len(inputs) > 1 else inputs[0])
-        model = keras.Model(outputs["input"], outputs[last])
+        model = keras.Model(edges, [outputs[name] for name in spec.get("outputs", [last])])
+
+        def rows(x, training):
+            """A sample's inputs lie one after another in its row, and so do its outputs."""
+            split = torch.split(x.flatten(1), [int(np.prod(i["shape"])) for i in spec["inputs"]], 1)
+            inputs = [part.reshape(-1, *i["shape"]) for part, i in zip(split, spec["inputs"])]
+            y = model(inputs, training=training)
+            return torch.cat([part.flatten(1) for part in (y if isinstance(y, list) else [y])], 1)
+
         tensors = {}
         for variable in model.weights:
             # "conv/kernel" is "conv.kernel" in a tensor's name here.
@@ -386,10 +396,12 @@ def network(out):
             start = np.abs(start) + np.float32(0.5) if name.endswith("variance") else start
             variable.assign(start)
             tensors[name] = start
-        x = values(case + "/x", samples, *spec["inputs"][0]["shape"])
+        shapes = [i["shape"] for i in spec["inputs"]]
+        row = shapes[0] if len(shapes) == 1 else [sum(int(np.prod(s)) for s in shapes)]
+        x = values(case + "/x", samples, *row)
         # Afterwards, for BatchNormalization in training changes its running values.
-        y_inference = model(leaf(x), training=False)
-        y = model(leaf(x), training=True)
+        y_inference = rows(leaf(x), training=False)
+        y = rows(leaf(x), training=True)
         dy = values(case + "/dy", *y.shape)
         grads = gradients(y, dy, *[v.value for v in model.trainable_variables])
         tensors.update(x=x, y=y, dy=dy, y_inference=y_inference)
@@ -421,6 +433,19 @@ def network(out):
         {"name": "b", "add": {}, "inputs": ["b_norm", "projection", "third"]}, relu("three"),
         {"name": "average", "globalAveragePooling2d": {}},
         {"name": "classes", "dense": {"units": 4}}]})
+
+    # Two inputs and two outputs; the first output is read by the layers of the second.
+    add("two_inputs", 7, {
+        "inputs": [{"shape": [6, 5, 2]}, {"shape": [3], "name": "facts"}],
+        "layers": [
+            conv("image", 3, 3, activation="tanh"), norm("image_norm"),
+            {"name": "average", "globalAveragePooling2d": {}},
+            {**norm("facts_norm"), "inputs": ["facts"]},
+            {"name": "both", "add": {}, "inputs": ["average", "facts_norm"]},
+            {"name": "classes", "dense": {"units": 4}},
+            relu("used"),
+            {"name": "number", "dense": {"units": 1}}],
+        "outputs": ["number", "classes"]})
 
 
 KINDS = [batch_normalization, dense, conv2d, max_pooling2d, global_average_pooling2d, activation,

@@ -20,7 +20,7 @@ using Floats = std::vector<float>;
 // All `samples` of x in one call.
 Floats Predict(const Network& network, const Weights& weights, const kernels::KernelTable& kernels,
                int64_t samples, const float* x) {
-  InferencePass pass(network, /*logits=*/false);
+  InferencePass pass(network, std::vector<bool>(network.outputs().size()));
   pass.SetWeights(kernels, weights.parameters.data(), weights.buffers.data());
   AlignedBuffer<std::byte> memory(pass.MemoryBytes());
   Floats y(samples * network.output().size());

@@ -39,7 +39,7 @@ TEST(BuildErrorTest, Input) {
     return R"({"inputs":[)" + input + R"(],"layers":[{"flatten":{}},{"dense":{"units":1}}]})";
   };
   for (const Refusal& refusal : {
-           Refusal{"{}", "model.inputs: must have one input"},
+           Refusal{"{}", "model.inputs: must have at least one, for example"},
            Refusal{with_input("{}"), "model.inputs[0].shape: is required, for example [28, 28, 1]"},
            Refusal{with_input(R"({"shape":[2,2,2,2]})"),
                    "model.inputs[0].shape: must have one to three dimensions, got 4"},
@@ -219,10 +219,10 @@ TEST(BuildErrorTest, Inputs) {
   }
   for (const Refusal& refusal : {
            Refusal{after_a(R"({"dropout":{},"inputs":["A"]})"),
-                   "model.layers[1].inputs[0]: \"A\" is not the input's name nor that of a layer "
+                   "model.layers[1].inputs[0]: \"A\" is not the name of an input nor of a layer "
                    "before this one"},
            Refusal{add(R"("a","c"]},{"name":"c","flatten":{},"inputs":["a")"),
-                   "model.layers[1].inputs[1]: \"c\" is not the input's name nor that of a layer "
+                   "model.layers[1].inputs[1]: \"c\" is not the name of an input nor of a layer "
                    "before this one"},
            Refusal{add(R"("a","b")"), "model.layers[1].inputs[1]: \"b\" is not"},
            Refusal{add(R"("a","input","a")"),
@@ -241,18 +241,46 @@ TEST(BuildErrorTest, Inputs) {
                    "model.layers[2].add: needs inputs of one shape, but \"add\" gets [8, 8, 3] and "
                    "[192]"},
            Refusal{after_a(R"({"flatten":{},"inputs":["input"]})"),
-                   "model.layers[0].conv2d: no layer reads the output of \"a\"; only the last "
-                   "layer's is the network's output"},
+                   "model.layers[0].conv2d: no layer reads the output of \"a\", and it is not "
+                   "among the network's outputs, flatten"},
            Refusal{after_a(R"({"name":"input","flatten":{}})"),
-                   "model.layers[1].name: \"input\" is the name of another layer or of the input"},
+                   "model.layers[1].name: \"input\" is the name of another layer or of an input"},
            Refusal{R"({"inputs":[{"shape":[4],"name":"pixels"}],"layers":[)"
                    R"({"name":"pixels","dense":{"units":1}}]})",
-                   "model.layers[0].name: \"pixels\" is the name of another layer or of the input"},
+                   "model.layers[0].name: \"pixels\" is the name of another layer or of an input"},
            Refusal{R"({"inputs":[{"shape":[4],"name":"pixels"}],"layers":[)"
                    R"({"dense":{"units":1},"inputs":["input"]}]})",
-                   "model.layers[0].inputs[0]: \"input\" is not the input's name"},
+                   "model.layers[0].inputs[0]: \"input\" is not the name of an input"},
            Refusal{Flat(R"({"globalAveragePooling2d":{}})"),
                    "model.layers[0].global_average_pooling2d: needs input [N, H, W, channels]"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+TEST(BuildErrorTest, InputsAndOutputsOfTheNetwork) {
+  const auto two = [](const std::string& names, const std::string& layers,
+                      const std::string& outputs) {
+    return R"({"inputs":[{"shape":[4]},{"shape":[3],"name":)" + names + R"(}],"layers":[)" +
+           layers + R"(],"outputs":[)" + outputs + "]}";
+  };
+  const std::string first = R"({"name":"a","dense":{"units":2}})";
+  const std::string both = first + R"(,{"name":"b","dense":{"units":2},"inputs":["c"]})";
+  for (const Refusal& refusal : {
+           Refusal{two(R"("input")", both, ""),
+                   "model.inputs[1].name: \"input\" is the name of another input"},
+           Refusal{two(R"("c")", first, ""), "model.inputs[1]: no layer reads \"c\""},
+           Refusal{two(R"("c")", both, ""),
+                   "model.layers[0].dense: no layer reads the output of \"a\", and it is not "
+                   "among the network's outputs, b"},
+           Refusal{two(R"("c")", both, R"("a")"),
+                   "model.layers[1].dense: no layer reads the output of \"b\""},
+           Refusal{two(R"("c")", both, R"("a","c")"),
+                   "model.outputs[1]: \"c\" is not the name of a layer"},
+           Refusal{two(R"("c")", both, R"("a","b","a")"),
+                   "model.outputs[2]: \"a\" stands there twice"},
+           Refusal{R"({"inputs":[{"shape":[16384,16384]},{"shape":[1],"name":"c"}],"layers":[]})",
+                   "model.inputs[1].shape: the inputs have more than 268435456 values a sample"},
        }) {
     ExpectRefused(refusal);
   }

@@ -67,7 +67,7 @@ TEST(NetworkTest, DefaultsAreWrittenIntoTheSpec) {
       {"name":"flatten","flatten":{}},
       {"name":"dense","dense":{"units":3,"activation":"linear","useBias":true,
         "kernelInitializer":{"randomUniform":{"minval":-0.05,"maxval":0.05}},
-        "biasInitializer":{"zeros":{}}}}]})");
+        "biasInitializer":{"zeros":{}}}}],"outputs":["dense"]})");
   EXPECT_EQ(spec.DebugString(), expected.DebugString());
   BuildOrDie(&spec);
   EXPECT_EQ(spec.DebugString(), expected.DebugString()) << "a spec with defaults changed";

@@ -40,8 +40,8 @@ inline const char* const kResidualNetwork = R"({"inputs": [{"shape": [6, 5, 3]}]
     {"global_average_pooling2d": {}},
     {"dense": {"units": 4, "activation": "softmax"}}]})";
 
-// A network of random layers: some stages of images, each a graph of values of one shape that
-// become one in the end, then such a stage of rows.
+// A network of random layers, with one or two inputs and outputs: some stages of images, each a
+// graph of values of one shape that become one in the end, then such a stage of rows.
 inline std::string RandomNetwork(uint32_t seed) {
   std::mt19937 random(seed);
   const auto one_of = [&](std::initializer_list<const char*> options) {
@@ -60,9 +60,14 @@ inline std::string RandomNetwork(uint32_t seed) {
     layers += "]}";
     return name;
   };
+  const bool two_inputs = random() % 3 == 0;
   const auto stage = [&](const std::string& input, bool rows) {
     std::vector<std::string> values = {input};
     std::vector<std::string> unread = {};
+    if (input == "input" && two_inputs) {
+      values.push_back("other");
+      unread = values;
+    }
     const auto read = [&](const std::string& value) {
       std::erase(unread, value);
       return value;
@@ -107,8 +112,14 @@ inline std::string RandomNetwork(uint32_t seed) {
   }
   value = layer(one_of({R"("global_average_pooling2d": {})", R"("flatten": {})"}), {value});
   value = layer(R"("dense": {"units": 3})", {value});
-  stage(value, true);
-  return R"({"inputs": [{"shape": [9, 8, 3]}], "layers": [)" + layers + "]}";
+  std::string outputs = "\"" + stage(value, true) + "\"";
+  // Perhaps another one, which others may read too.
+  if (const int other = static_cast<int>(random() % (2 * count)); other < count - 1) {
+    outputs += ", \"v" + std::to_string(other) + "\"";
+  }
+  return R"({"inputs": [{"shape": [9, 8, 3]})" +
+         std::string(two_inputs ? R"(, {"shape": [9, 8, 3], "name": "other"})" : "") +
+         R"(], "layers": [)" + layers + R"(], "outputs": [)" + outputs + "]}";
 }
 
 }  // namespace lockstep

@@ -1,4 +1,4 @@
-// A residual network against what Keras 3 computes (tests/oracle): outputs, every gradient, moving
+// Networks against what Keras 3 computes (tests/oracle): outputs, every gradient, moving
 // statistics and inference, with every instruction set and with shards or without.
 
 #include <gtest/gtest.h>
@@ -25,13 +25,9 @@ std::vector<float> Flat(const GoldenCase& golden, std::span<const NetworkTensor>
   return flat;
 }
 
-class NetworkOracleTest : public testing::Test {
+class NetworkOracleTest : public testing::TestWithParam<int> {
  protected:
-  void SetUp() override {
-    const std::vector<GoldenCase> cases = ReadGolden("network");
-    ASSERT_EQ(cases.size(), 1u);
-    golden_ = cases[0];
-  }
+  void SetUp() override { golden_ = ReadGolden("network").at(GetParam()); }
 
   // Gradients of biases before a BatchNorm are zero: what is left of them is measured against 1.
   void ExpectTensors(std::span<const NetworkTensor> tensors, const std::vector<float>& flat,
@@ -45,7 +41,7 @@ class NetworkOracleTest : public testing::Test {
   GoldenCase golden_;
 };
 
-TEST_F(NetworkOracleTest, ResidualNetwork) {
+TEST_P(NetworkOracleTest, StepAndInference) {
   const Network network = BuildNetwork(golden_.spec);
   const StepInput input = {
       .parameters = Flat(golden_, network.parameters(), network.parameters_size()),
@@ -65,7 +61,7 @@ TEST_F(NetworkOracleTest, ResidualNetwork) {
       ExpectTensors(network.parameters(), bits.gradient, "d", "");
       ExpectTensors(network.buffers(), bits.buffers, "", "_after");
     }
-    InferencePass pass(network, /*logits=*/false);
+    InferencePass pass(network, std::vector<bool>(network.outputs().size()));
     pass.SetWeights(**table, input.parameters.data(), input.buffers.data());
     AlignedBuffer<std::byte> memory(pass.MemoryBytes());
     std::vector<float> y(samples * network.output().size());
@@ -73,6 +69,9 @@ TEST_F(NetworkOracleTest, ResidualNetwork) {
     ExpectClose(y, golden_["y_inference"], "y in inference");
   }
 }
+
+// A residual network; one with two inputs and two outputs.
+INSTANTIATE_TEST_SUITE_P(Network, NetworkOracleTest, testing::Range(0, 2));
 
 }  // namespace
 }  // namespace lockstep

@@ -46,7 +46,8 @@ inline StepBits RunStep(const Network& network, const StepInput& input,
   batch.shard_begin = shards;
   batch.nodes.assign(collective.local_nodes().begin(), collective.local_nodes().end());
   const Capacity capacity = {batch.samples, batch.shards(), threads};
-  TrainingPass pass(network, capacity, static_cast<int>(batch.nodes.size()), /*logits=*/true);
+  TrainingPass pass(network, capacity, static_cast<int>(batch.nodes.size()),
+                    std::vector<bool>(network.outputs().size(), true));
   StepContext step;
   step.kernels = kernels;
   step.pool = &pool;

@@ -83,8 +83,8 @@ class HeldNetwork : public InferenceModel {
   explicit HeldNetwork(std::unique_ptr<const InferenceModel> network)
       : network_(std::move(network)) {}
 
-  std::span<const int64_t> input_shape() const override { return network_->input_shape(); }
-  std::span<const int64_t> output_shape() const override { return network_->output_shape(); }
+  std::span<const ModelTensor> inputs() const override { return network_->inputs(); }
+  std::span<const ModelTensor> outputs() const override { return network_->outputs(); }
   int64_t size_bytes() const override { return network_->size_bytes(); }
   void Predict(int64_t samples, std::span<const float> x, std::span<float> y,
                Arena& arena) const override {
@@ -108,7 +108,7 @@ std::vector<float> AskTogether(const HeldNetwork& network, std::span<const float
     absl::BlockingCounter left(static_cast<int>(sizes.size()));
     for (size_t i = 0; i < sizes.size(); ++i) {
       batcher.Submit({.samples = sizes[i],
-                      .x = std::as_bytes(x.first(sizes[i] * kInputSize)),
+                      .x = {std::as_bytes(x.first(sizes[i] * kInputSize))},
                       .wanted = [] { return absl::OkStatus(); },
                       .done =
                           [&answers, &left, i](Batcher::Answer answer) {

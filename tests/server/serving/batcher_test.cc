@@ -28,7 +28,7 @@ class Client {
   void Submit(Batcher& batcher) {
     batcher.Submit(
         {.samples = samples_,
-         .x = std::as_bytes(std::span(x_)),
+         .x = {std::as_bytes(std::span(x_))},
          .wanted = [this] { return gone_ ? absl::CancelledError("gone") : absl::OkStatus(); },
          .done =
              [this](Batcher::Answer answer) {

@@ -321,7 +321,7 @@ TEST_F(InferenceServiceTest, AFullQueueIsResourceExhaustedAtOnce) {
   repository_->Find("m", 0, [&](absl::StatusOr<ModelRepository::Handle> found) { model = *found; });
   const auto occupy = [&] {
     model->batcher->Submit({.samples = 1,
-                            .x = std::as_bytes(std::span(kRow)),
+                            .x = {std::as_bytes(std::span(kRow))},
                             .wanted = [] { return absl::OkStatus(); },
                             .done = [](Batcher::Answer) {}});
   };

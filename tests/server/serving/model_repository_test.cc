@@ -169,7 +169,7 @@ TEST_F(ModelRepositoryTest, AVersionThatLeavesStaysForThoseWhoHoldIt) {
   const std::vector<float> x = {5, 2};
   std::vector<float> y;
   (*held)->batcher->Submit({.samples = 1,
-                            .x = std::as_bytes(std::span(x)),
+                            .x = {std::as_bytes(std::span(x))},
                             .wanted = [] { return absl::OkStatus(); },
                             .done =
                                 [&](Batcher::Answer answer) {
@@ -192,7 +192,7 @@ TEST_F(ModelRepositoryTest, TheLastRequestOfAnEvictedVersionEndsIt) {
   absl::Notification done;
   Batcher& batcher = *(*held)->batcher;
   batcher.Submit({.samples = 1,
-                  .x = std::as_bytes(std::span(x)),
+                  .x = {std::as_bytes(std::span(x))},
                   .wanted = [] { return absl::OkStatus(); },
                   .done = [&, model = *std::move(held)](Batcher::Answer) { done.Notify(); }});
   source_->strings.turnstile.AwaitArrival();

@@ -79,8 +79,8 @@ class PuppetNetwork : public InferenceModel {
     --strings_->networks;
   }
 
-  std::span<const int64_t> input_shape() const override { return input_shape_; }
-  std::span<const int64_t> output_shape() const override { return output_shape_; }
+  std::span<const ModelTensor> inputs() const override { return inputs_; }
+  std::span<const ModelTensor> outputs() const override { return outputs_; }
   int64_t size_bytes() const override { return 0; }
 
   void Predict(int64_t samples, std::span<const float> x, std::span<float> y,
@@ -100,8 +100,8 @@ class PuppetNetwork : public InferenceModel {
  private:
   Strings* const strings_;
   const float version_;
-  const std::vector<int64_t> input_shape_ = {2};
-  const std::vector<int64_t> output_shape_ = {3};
+  const std::vector<ModelTensor> inputs_ = {{"input", {2}, 2}};
+  const std::vector<ModelTensor> outputs_ = {{"output", {3}, 3}};
 };
 
 // Models out of thin air.
@@ -118,7 +118,6 @@ class PuppetSource : public ModelSource {
     if (auto broken = broken_.find(loads_.back()); broken != broken_.end()) return broken->second;
     LoadedModel model;
     model.record.set_name(name);
-    model.record.mutable_spec()->add_inputs();
     model.record.set_version(version);
     model.network = std::make_unique<PuppetNetwork>(&strings, static_cast<float>(version));
     return model;
