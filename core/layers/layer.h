@@ -32,7 +32,7 @@ struct TensorSpec {
   int64_t fan_in = 1;
   int64_t fan_out = 1;
   GradientKind gradient = GradientKind::kContraction;  // of parameters
-  v1::Regularizer regularizer = {};                    // of parameters
+  v1::Regularizer regularizer = {};                    // likewise
 };
 
 // The shards of one global batch that this worker computes. Its samples are numbered from 0 here
@@ -96,7 +96,7 @@ struct LayerContext {
 struct ForwardContext : LayerContext {
   std::span<const float* const> inputs;
   float* y;
-  bool relu;                        // y is to be max(0, y); only where traits() allows it
+  bool relu;  // y is to be max(0, y); only where traits() allows it
   std::span<float* const> buffers;  // CombineForward updates them
 
   const float* x() const { return inputs[0]; }

@@ -79,7 +79,7 @@ struct Trainer::Impl {
     if (training.has_early_stopping()) early_stopping.emplace(training.early_stopping(), network);
   }
 
-  bool done() const { return stopped || step == plan.total_steps; }
+  bool done() const { return stopped_early || step == plan.total_steps; }
   // The weights that validation and publication use.
   std::span<const float> published() const {
     return training.has_ema() && step > 0 ? update.average() : parameters.span();
@@ -127,7 +127,7 @@ struct Trainer::Impl {
   Batch batch;
   StepContext context;
   int64_t step = 0;
-  bool stopped = false;                                                              // early
+  bool stopped_early = false;
   const int64_t first_profiled_step = std::min(kWarmUpSteps, plan.total_steps - 1);  // from 0
   std::unique_ptr<StepProfile> profile;  // while steps are measured
 };
@@ -265,7 +265,7 @@ absl::Status Trainer::Impl::EndEpoch(int64_t epoch) {
       recorder.EndEpoch(step, epoch, learning_rate.At(step - 1), validated, StateHash());
   learning_rate.EndEpoch(record);
   if (early_stopping) {
-    stopped = early_stopping->EndEpoch(record, published(), buffers.span());
+    stopped_early = early_stopping->EndEpoch(record, published(), buffers.span());
     if (done()) {
       std::string text = early_stopping->Finish(published(), buffers.span());
       if (!text.empty()) recorder.AddText(std::move(text));
