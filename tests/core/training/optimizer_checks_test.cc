@@ -7,6 +7,7 @@
 #include <string>
 
 #include "core/network/network.h"
+#include "core/training/monitor.h"
 #include "tests/core/parse_json.h"
 
 namespace lockstep {
@@ -151,6 +152,16 @@ TEST(OptimizerChecksTest, FillsInDefaults) {
   v1::TrainingSpec again = training;
   ASSERT_TRUE(CheckOptimization(ImageNetwork(), true, kSteps, &again).ok());
   EXPECT_EQ(again.DebugString(), training.DebugString());
+}
+
+TEST(OptimizerChecksTest, ModesFollowTheMetric) {
+  for (const char* metric :
+       {"accuracy", "val_accuracy", "val_top_5_accuracy", "age_auc", "precision", "recall", "f1"}) {
+    EXPECT_EQ(DefaultMode(metric), "max") << metric;
+  }
+  for (const char* metric : {"loss", "val_loss", "mae", "val_age_rmse"}) {
+    EXPECT_EQ(DefaultMode(metric), "min") << metric;
+  }
 }
 
 // model.proto's Regularizer.
