@@ -248,3 +248,31 @@ static void Sgd(const SgdStep& step, int64_t n, const float* gradient, float* ve
     StoreLanes(w + i, lanes, Add(LoadLanes(w + i, lanes), change));
   });
 }
+
+static void RmsProp(const RmsPropStep& step, int64_t n, const float* gradient, float* square,
+                    float* average, float* change, float* w) {
+  const Vec rate = Set(step.learning_rate);
+  const Vec weight = Set(step.one_minus_rho);
+  const Vec momentum = Set(step.momentum);
+  const Vec epsilon = Set(step.epsilon);
+  ForVectors(n, [&](int64_t i, int lanes) {
+    const Vec g = LoadLanes(gradient + i, lanes);
+    const Vec s0 = LoadLanes(square + i, lanes);
+    const Vec s = Fma(Sub(Mul(g, g), s0), weight, s0);
+    StoreLanes(square + i, lanes, s);
+    Vec variance = s;
+    if (average != nullptr) {
+      const Vec a0 = LoadLanes(average + i, lanes);
+      const Vec a = Fma(Sub(g, a0), weight, a0);
+      StoreLanes(average + i, lanes, a);
+      // Rounding alone can make it negative.
+      variance = Relu(Fma(Sub(Zero(), a), a, s));
+    }
+    Vec d = Div(Mul(rate, g), Sqrt(Add(variance, epsilon)));
+    if (change != nullptr) {
+      d = Add(Mul(momentum, LoadLanes(change + i, lanes)), d);
+      StoreLanes(change + i, lanes, d);
+    }
+    StoreLanes(w + i, lanes, Sub(LoadLanes(w + i, lanes), d));
+  });
+}

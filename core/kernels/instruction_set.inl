@@ -49,6 +49,7 @@ const KernelTable kTable = {
     .scale_float = ScaleFloat,
     .adam = Adam,
     .sgd = Sgd,
+    .rmsprop = RmsProp,
 };
 
 }  // namespace LOCKSTEP_INSTRUCTION_SET

@@ -109,6 +109,13 @@ struct SgdStep {
   bool nesterov;
 };
 
+struct RmsPropStep {
+  float learning_rate;
+  float one_minus_rho;
+  float momentum;
+  float epsilon;
+};
+
 // Rows in a block of a sum across samples (rule 2).
 inline constexpr int64_t kBlockRows = 128;
 // k in a chunk of a contraction (rule 1).
@@ -184,6 +191,9 @@ struct KernelTable {
   void (*adam)(const AdamStep& step, int64_t n, const float* gradient, float* m, float* v,
                float* w);
   void (*sgd)(const SgdStep& step, int64_t n, const float* gradient, float* velocity, float* w);
+  // `average` of the gradient: null unless it is centered; `change`: null without momentum.
+  void (*rmsprop)(const RmsPropStep& step, int64_t n, const float* gradient, float* square,
+                  float* average, float* change, float* w);
 };
 
 // The widest set this CPU runs; null when it has not even AVX2 and FMA.

@@ -292,6 +292,20 @@ void Sgd(Run& run) {
   }
 }
 
+void RmsProp(Run& run) {
+  const Floats gradient = run.Draw(kSize);
+  Floats square = run.DrawPositive(kSize), average = run.Draw(kSize), change = run.Draw(kSize);
+  Floats w = run.Draw(kSize);
+  for (bool all : {false, true}) {
+    run.table.rmsprop({1e-3f, 0.1f, 0.9f, 1e-7f}, kSize, gradient.data(), square.data(),
+                      all ? average.data() : nullptr, all ? change.data() : nullptr, w.data());
+    run.Add(square);
+    run.Add(average);
+    run.Add(change);
+    run.Add(w);
+  }
+}
+
 // In the order of KernelTable. The tests print the list as it should be when an answer changes.
 struct Case {
   const char* kernel;
@@ -321,6 +335,7 @@ constexpr Case kCases[] = {
     {"scale_float", ScaleFloat, "57273d2ad2cf3a53"},
     {"adam", Adam, "43b201f56e1ffc2b"},
     {"sgd", Sgd, "e9ebee62d2850179"},
+    {"rmsprop", RmsProp, "0bff362ef471c54d"},
 };
 static_assert(sizeof(KernelTable) == (1 + std::size(kCases)) * sizeof(void*),
               "every kernel has a case");

@@ -18,8 +18,14 @@ class BatchNormalization final : public Layer {
 
   std::vector<TensorSpec> parameters() const override {
     std::vector<TensorSpec> list;
-    if (spec_.scale()) list.push_back(Spec("gamma", spec_.gamma_initializer()));
-    if (spec_.center()) list.push_back(Spec("beta", spec_.beta_initializer()));
+    if (spec_.scale()) {
+      list.push_back(Spec("gamma", spec_.gamma_initializer()));
+      list.back().regularizer = spec_.gamma_regularizer();
+    }
+    if (spec_.center()) {
+      list.push_back(Spec("beta", spec_.beta_initializer()));
+      list.back().regularizer = spec_.beta_regularizer();
+    }
     return list;
   }
 
@@ -253,6 +259,9 @@ LayerOr BuildBatchNormalization(const BuildContext& c, v1::Layer* layer) {
   for (const auto& i : initializers) {
     if (auto s = CheckInitializer(c, i.field, i.fallback, i.initializer); !s.ok()) return s;
   }
+  absl::Status status = CheckRegularizer(c, "beta_regularizer", spec.beta_regularizer());
+  status.Update(CheckRegularizer(c, "gamma_regularizer", spec.gamma_regularizer()));
+  if (!status.ok()) return status;
   return std::make_unique<BatchNormalization>(spec, c.input());
 }
 

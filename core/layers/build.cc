@@ -85,6 +85,18 @@ absl::Status CheckInitializer(const BuildContext& c, absl::string_view field,
   return absl::OkStatus();
 }
 
+absl::Status CheckRegularizer(const BuildContext& c, absl::string_view field,
+                              const v1::Regularizer& regularizer) {
+  for (const auto& [name, value] :
+       {std::pair("l1", regularizer.l1()), std::pair("l2", regularizer.l2())}) {
+    if (!(value >= 0) || !std::isfinite(value)) {
+      return FieldError(c, absl::StrCat(field, ".", name),
+                        absl::StrCat("must be >= 0 and finite, got ", value));
+    }
+  }
+  return absl::OkStatus();
+}
+
 v1::Initializer ZerosInitializer() {
   v1::Initializer initializer;
   initializer.mutable_zeros();

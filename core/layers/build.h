@@ -54,7 +54,11 @@ v1::Initializer ZerosInitializer();
 v1::Initializer OnesInitializer();
 v1::Initializer GlorotUniformInitializer();
 
-// The fields that layers with a kernel share: activation, use_bias and the two initializers.
+// Its values must be finite and >= 0.
+absl::Status CheckRegularizer(const BuildContext& c, absl::string_view field,
+                              const v1::Regularizer& regularizer);
+
+// The fields that layers with a kernel share: activation, use_bias, initializers and regularizers.
 template <typename Spec>
 absl::StatusOr<kernels::Activation> CheckWeights(const BuildContext& c, Spec* spec) {
   auto activation = ParseActivation(c, spec->mutable_activation());
@@ -64,6 +68,8 @@ absl::StatusOr<kernels::Activation> CheckWeights(const BuildContext& c, Spec* sp
                                          spec->mutable_kernel_initializer());
   status.Update(CheckInitializer(c, "bias_initializer", ZerosInitializer(),
                                  spec->mutable_bias_initializer()));
+  status.Update(CheckRegularizer(c, "kernel_regularizer", spec->kernel_regularizer()));
+  status.Update(CheckRegularizer(c, "bias_regularizer", spec->bias_regularizer()));
   if (!status.ok()) return status;
   return activation;
 }

@@ -72,14 +72,16 @@ class Conv2D final : public Layer {
                                      .shape = kernel_shape_,
                                      .initializer = spec_.kernel_initializer(),
                                      .fan_in = taps * kernel_shape_[2],
-                                     .fan_out = taps * filters()}};
+                                     .fan_out = taps * filters(),
+                                     .regularizer = spec_.kernel_regularizer()}};
     if (spec_.use_bias()) {
       list.push_back({.name = "bias",
                       .shape = {filters()},
                       .initializer = spec_.bias_initializer(),
                       .fan_in = filters(),
                       .fan_out = filters(),
-                      .gradient = GradientKind::kSum});
+                      .gradient = GradientKind::kSum,
+                      .regularizer = spec_.bias_regularizer()});
     }
     return list;
   }

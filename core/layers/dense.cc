@@ -39,14 +39,16 @@ class Dense final : public Layer {
                                      .shape = {in_, units_},
                                      .initializer = spec_.kernel_initializer(),
                                      .fan_in = in_,
-                                     .fan_out = units_}};
+                                     .fan_out = units_,
+                                     .regularizer = spec_.kernel_regularizer()}};
     if (spec_.use_bias()) {
       list.push_back({.name = "bias",
                       .shape = {units_},
                       .initializer = spec_.bias_initializer(),
                       .fan_in = units_,
                       .fan_out = units_,
-                      .gradient = GradientKind::kSum});
+                      .gradient = GradientKind::kSum,
+                      .regularizer = spec_.bias_regularizer()});
     }
     return list;
   }

@@ -32,6 +32,7 @@ struct TensorSpec {
   int64_t fan_in = 1;
   int64_t fan_out = 1;
   GradientKind gradient = GradientKind::kContraction;  // of parameters
+  v1::Regularizer regularizer = {};                    // likewise
 };
 
 // The shards of one global batch that this worker computes. Its samples are numbered from 0 here

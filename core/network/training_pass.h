@@ -43,8 +43,8 @@ class TrainingPass {
 
   // Combines the gradients of all nodes and workers; the result is whole in gradient().
   void Reduce(const StepContext& step);
-  // In the layout of the parameters.
-  std::span<const float> gradient() const {
+  // In the layout of the parameters; whoever applies it may change it.
+  std::span<float> gradient() {
     return {contractions_.data(), static_cast<size_t>(network_.parameters_size())};
   }
 

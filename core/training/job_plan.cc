@@ -1,7 +1,6 @@
 #include "core/training/job_plan.h"
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 
 #include "absl/strings/str_cat.h"
@@ -12,7 +11,8 @@
 #include "core/parallel/shards.h"
 #include "core/parallel/thread_pool.h"
 #include "core/training/evaluation.h"
-#include "core/training/optimizer.h"
+#include "core/training/optimizer_checks.h"
+#include "core/training/parameter_update.h"
 
 namespace lockstep {
 namespace {
@@ -31,40 +31,6 @@ absl::Status Invalid(const Parts&... parts) {
 absl::Status CheckRange(absl::string_view field, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return absl::OkStatus();
   return Invalid("training.", field, ": must be within [", low, ", ", high, "], got ", value);
-}
-
-absl::Status CheckPositive(absl::string_view field, double value) {
-  if (value > 0 && std::isfinite(value)) return absl::OkStatus();
-  return Invalid("training.optimizer.", field, ": must be > 0 and finite, got ", value);
-}
-
-absl::Status CheckDecay(absl::string_view field, double value) {
-  if (value >= 0 && value < 1) return absl::OkStatus();
-  return Invalid("training.optimizer.", field, ": must be within [0, 1), got ", value);
-}
-
-absl::Status CheckOptimizer(v1::Optimizer* optimizer) {
-  if (optimizer->kind_case() == v1::Optimizer::KIND_NOT_SET) optimizer->mutable_adam();
-  if (optimizer->has_adam()) {
-    v1::Adam& adam = *optimizer->mutable_adam();
-    if (!adam.has_learning_rate()) adam.set_learning_rate(0.001);
-    if (!adam.has_beta_1()) adam.set_beta_1(0.9);
-    if (!adam.has_beta_2()) adam.set_beta_2(0.999);
-    if (!adam.has_epsilon()) adam.set_epsilon(1e-7);
-    absl::Status status = CheckPositive("adam.learning_rate", adam.learning_rate());
-    status.Update(CheckDecay("adam.beta_1", adam.beta_1()));
-    status.Update(CheckDecay("adam.beta_2", adam.beta_2()));
-    status.Update(CheckPositive("adam.epsilon", adam.epsilon()));
-    return status;
-  }
-  v1::Sgd& sgd = *optimizer->mutable_sgd();
-  if (!sgd.has_learning_rate()) sgd.set_learning_rate(0.01);
-  absl::Status status = CheckPositive("sgd.learning_rate", sgd.learning_rate());
-  if (!(sgd.momentum() >= 0 && sgd.momentum() <= 1)) {
-    status.Update(
-        Invalid("training.optimizer.sgd.momentum: must be within [0, 1], got ", sgd.momentum()));
-  }
-  return status;
 }
 
 // What the loss asks of the network's output.
@@ -200,11 +166,12 @@ int64_t EstimateMemory(const v1::JobSpec& spec, const Network& network,
       validation_samples == 0
           ? 0
           : Evaluation::MemoryBytes(network, Loss(training.losses(0)), validation_samples, threads);
-  const int64_t vectors = 1 + Optimizer::SlotCount(training.optimizer());
-  // Beside the pass: parameters with the optimizer's vectors, buffers, and a copy being serialised.
+  // Copies of the weights: those trained, one being serialised, perhaps those of the best epoch.
+  const int64_t copies = training.early_stopping().restore_best_weights() ? 3 : 2;
   return TrainingPass::MemoryBytes(network, capacity, 1) + validation +
          static_cast<int64_t>(sizeof(float)) *
-             ((vectors + 1) * network.parameters_size() + 2 * network.buffers_size());
+             ((copies + ParameterUpdate::SlotCount(training)) * network.parameters_size() +
+              copies * network.buffers_size());
 }
 
 std::string Fingerprint(v1::JobSpec spec, const v1::Dataset& train, const v1::Dataset* validation) {
@@ -231,7 +198,6 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
 
   v1::TrainingSpec& training = *plan.spec.mutable_training();
   if (auto s = CheckLoss(training, *network); !s.ok()) return s;
-  if (auto s = CheckOptimizer(training.mutable_optimizer()); !s.ok()) return s;
   v1::DataSpec& data = *plan.spec.mutable_data();
   if (auto s = CheckSource("data.train", data.mutable_train(), train, training, *network);
       !s.ok()) {
@@ -270,6 +236,10 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
   }
   plan.total_steps = training.epochs() * plan.steps_per_epoch;
   if (training.max_steps() > 0) plan.total_steps = std::min(plan.total_steps, training.max_steps());
+  if (auto s = CheckOptimization(*network, validation != nullptr, plan.total_steps, &training);
+      !s.ok()) {
+    return s;
+  }
 
   const double rough = RoughBytes(*network, training.batch_size());
   if (rough <= static_cast<double>(max_memory_bytes)) {

@@ -23,11 +23,9 @@ class Optimizer {
   static int SlotCount(const v1::Optimizer& spec);
   std::span<const AlignedBuffer<float>> slots() const { return slots_; }
 
-  double learning_rate() const;
-
   // Step number `step`, from 1.
   void Apply(const kernels::KernelTable& kernels, ThreadPool& pool, int64_t step,
-             std::span<const float> gradient, std::span<float> parameters);
+             double learning_rate, std::span<const float> gradient, std::span<float> parameters);
 
  private:
   const v1::Optimizer spec_;

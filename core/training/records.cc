@@ -76,9 +76,9 @@ void Recorder::WriteStep(int64_t step, double learning_rate) {
   busy_ = {};
 }
 
-void Recorder::EndEpoch(int64_t step, int64_t epoch,
-                        const std::optional<Evaluation::Result>& validation,
-                        std::string state_hash) {
+const v1::EpochRecord& Recorder::EndEpoch(int64_t step, int64_t epoch, double learning_rate,
+                                          const std::optional<Evaluation::Result>& validation,
+                                          std::string state_hash) {
   v1::EpochRecord* record = events_.emplace_back().mutable_epoch();
   record->set_epoch(epoch);
   record->set_step(step);
@@ -90,10 +90,18 @@ void Recorder::EndEpoch(int64_t step, int64_t epoch,
     if (accuracy_) WriteMetric("val_accuracy", validation->accuracy, record);
   }
   record->set_state_hash(std::move(state_hash));
+  record->set_learning_rate(learning_rate);
   const int64_t steps = (step - 1) % steps_per_epoch_ + 1;
   WriteTiming(epoch_.samples, steps, epoch_busy_, record->mutable_timing());
   epoch_ = {};
   epoch_busy_ = {};
+  return *record;
+}
+
+void Recorder::AddText(std::string text) {
+  v1::Text* event = events_.emplace_back().mutable_text();
+  event->set_severity(v1::Text::INFO);
+  event->set_text(std::move(text));
 }
 
 }  // namespace lockstep

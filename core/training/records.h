@@ -29,9 +29,12 @@ class Recorder {
   void BeginStep();
   // `step` steps are done.
   void EndStep(int64_t step, const BatchSums& sums, double learning_rate);
-  void EndEpoch(int64_t step, int64_t epoch, const std::optional<Evaluation::Result>& validation,
-                std::string state_hash);
+  // The record, until the next call of anything.
+  const v1::EpochRecord& EndEpoch(int64_t step, int64_t epoch, double learning_rate,
+                                  const std::optional<Evaluation::Result>& validation,
+                                  std::string state_hash);
   void AddProfile(v1::Profile profile) { *events_.emplace_back().mutable_profile() = profile; }
+  void AddText(std::string text);  // for people's information
 
   // The records since the last call.
   std::vector<v1::Event> Take() { return std::exchange(events_, {}); }

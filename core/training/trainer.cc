@@ -14,9 +14,12 @@
 #include "core/network/training_pass.h"
 #include "core/network/weights_file.h"
 #include "core/numerics/float_environment.h"
+#include "core/training/augmentation.h"
 #include "core/training/data_feed.h"
+#include "core/training/early_stopping.h"
 #include "core/training/evaluation.h"
-#include "core/training/optimizer.h"
+#include "core/training/learning_rate.h"
+#include "core/training/parameter_update.h"
 #include "core/training/records.h"
 #include "core/training/shuffle.h"
 
@@ -48,7 +51,9 @@ struct Trainer::Impl {
         validation(std::move(v)),
         collective(training.shards()),
         loss(training.losses(0)),
-        optimizer(training.optimizer(), network.parameters_size()),
+        augmentation(training.augmentation(), network.input(), network.offset(), training.seed()),
+        learning_rate(training, plan.steps_per_epoch, plan.total_steps),
+        update(training, network),
         pass(network, Capacity{training.batch_size(), training.shards(), pool->threads()},
              static_cast<int>(collective.local_nodes().size()), {loss.has_classes()}),
         parameters(network.parameters_size()),
@@ -71,6 +76,16 @@ struct Trainer::Impl {
     batch.nodes.assign(collective.local_nodes().begin(), collective.local_nodes().end());
     network.Initialize(training.seed(), parameters.span(), buffers.span());
     if (validation) evaluation.emplace(network, *validation, loss, *pool);
+    if (training.has_early_stopping()) early_stopping.emplace(training.early_stopping(), network);
+  }
+
+  bool done() const { return stopped_early || step == plan.total_steps; }
+  // The weights that validation and publication use.
+  std::span<const float> published() const {
+    return training.has_ema() && step > 0 ? update.average() : parameters.span();
+  }
+  std::span<float> published() {
+    return training.has_ema() && step > 0 ? update.average() : parameters.span();
   }
 
   absl::Status Step();
@@ -78,6 +93,7 @@ struct Trainer::Impl {
   absl::StatusOr<BatchSums> ComputeLoss(std::span<const int32_t> samples,
                                         TrainingPass::Loader load);
   void ApplyGradient();
+  absl::Status EndEpoch(int64_t epoch);
   void BeginProfile();
   void EndProfile();
   double SumOverBatch(const float* values);
@@ -91,7 +107,9 @@ struct Trainer::Impl {
   const std::optional<DataFeed> validation;
   LocalCollective collective;
   const Loss loss;
-  Optimizer optimizer;
+  const Augmentation augmentation;
+  LearningRate learning_rate;
+  ParameterUpdate update;
   TrainingPass pass;
   AlignedBuffer<float> parameters;
   AlignedBuffer<float> buffers;
@@ -104,10 +122,12 @@ struct Trainer::Impl {
   std::vector<double> node_sums;
   std::vector<int64_t> node_counts;
   std::optional<Evaluation> evaluation;
+  std::optional<EarlyStopping> early_stopping;
   Recorder recorder;
   Batch batch;
   StepContext context;
   int64_t step = 0;
+  bool stopped_early = false;
   const int64_t first_profiled_step = std::min(kWarmUpSteps, plan.total_steps - 1);  // from 0
   std::unique_ptr<StepProfile> profile;  // while steps are measured
 };
@@ -157,21 +177,30 @@ absl::StatusOr<BatchSums> Trainer::Impl::ComputeLoss(std::span<const int32_t> sa
 
 void Trainer::Impl::ApplyGradient() {
   // Reads the gradient; reads and writes parameters and slots.
-  const int64_t vectors = 1 + 2 * (1 + std::ssize(optimizer.slots()));
+  const int64_t vectors = 1 + 2 * (1 + ParameterUpdate::SlotCount(training));
   const StepTimer timer(profile.get(), StepPart::kOptimizer,
                         vectors * network.parameters_size() * kFloat);
-  optimizer.Apply(*context.kernels, *context.pool, step + 1, pass.gradient(), parameters.span());
+  update.Apply(*context.kernels, *context.pool, step + 1, learning_rate.At(step), pass.gradient(),
+               parameters.span());
 }
 
 absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch(std::span<const int32_t> samples) {
   const StepTimer timer(profile.get(), StepPart::kStep, std::ssize(samples));
   context.step = step;
+  const int64_t epoch = step / plan.steps_per_epoch + 1;
   const auto load = [&](const Tile& tile, float* x) {
-    train.Inputs(*context.kernels, samples.subspan(tile.begin, tile.samples), x);
+    const std::span<const int32_t> loaded = samples.subspan(tile.begin, tile.samples);
+    train.Inputs(*context.kernels, loaded, x);
+    for (int32_t sample : loaded) {
+      augmentation.Apply(epoch, sample, x);
+      x += network.input().size();
+    }
   };
   pass.Forward(context, parameters.data(), buffers.data(), load);
   absl::StatusOr<BatchSums> sums = ComputeLoss(samples, load);
   if (!sums.ok()) return sums;
+  sums->loss +=
+      update.Penalty(*context.pool, parameters.span()) * static_cast<double>(batch.global_samples);
   pass.Backward(context, parameters.data());
   pass.Reduce(context);
   ApplyGradient();
@@ -188,7 +217,7 @@ void Trainer::Impl::BeginProfile() {
 // After a step: reports if enough have been measured.
 void Trainer::Impl::EndProfile() {
   if (profile == nullptr) return;
-  if (step < first_profiled_step + kProfiledSteps && step < plan.total_steps) return;
+  if (step < first_profiled_step + kProfiledSteps && !done()) return;
   recorder.AddProfile(
       profile->Describe(first_profiled_step + 1, step, MeasurePeaks(*context.pool)));
   pass.set_profile(nullptr);
@@ -214,17 +243,33 @@ absl::Status Trainer::Impl::Step() {
   auto sums = TrainBatch(std::span(order).subspan(first, samples));
   if (!sums.ok()) return sums.status();
   if (auto s = collective.status(); !s.ok()) return s;
-  ++step;
-  recorder.EndStep(step, *sums, optimizer.learning_rate());
-  EndProfile();
+  const double rate = learning_rate.At(step++);
+  recorder.EndStep(step, *sums, rate);
   if (step % plan.steps_per_epoch == 0 || step == plan.total_steps) {
-    if (auto s = CheckFiniteState(); !s.ok()) return s;
-    std::optional<Evaluation::Result> validated;
-    if (evaluation) {
-      validated =
-          evaluation->Run(*context.kernels, *context.pool, parameters.data(), buffers.data());
+    if (auto s = EndEpoch(epoch); !s.ok()) return s;
+  }
+  EndProfile();
+  return absl::OkStatus();
+}
+
+// After the last step of an epoch, or of all.
+absl::Status Trainer::Impl::EndEpoch(int64_t epoch) {
+  if (auto s = CheckFiniteState(); !s.ok()) return s;
+  std::optional<Evaluation::Result> validated;
+  if (evaluation) {
+    validated =
+        evaluation->Run(*context.kernels, *context.pool, published().data(), buffers.data());
+    validated->loss += update.Penalty(*context.pool, published());
+  }
+  const v1::EpochRecord& record =
+      recorder.EndEpoch(step, epoch, learning_rate.At(step - 1), validated, StateHash());
+  learning_rate.EndEpoch(record);
+  if (early_stopping) {
+    stopped_early = early_stopping->EndEpoch(record, published(), buffers.span());
+    if (done()) {
+      std::string text = early_stopping->Finish(published(), buffers.span());
+      if (!text.empty()) recorder.AddText(std::move(text));
     }
-    recorder.EndEpoch(step, epoch, validated, StateHash());
   }
   return absl::OkStatus();
 }
@@ -251,9 +296,10 @@ std::string Trainer::Impl::StateHash() const {
   Hasher hasher(Hasher::Algorithm::kBlake2s256);
   hasher.Update(std::as_bytes(parameters.span()));
   hasher.Update(std::as_bytes(buffers.span()));
-  for (const AlignedBuffer<float>& slot : optimizer.slots()) {
+  for (const AlignedBuffer<float>& slot : update.slots()) {
     hasher.Update(std::as_bytes(slot.span()));
   }
+  hasher.Update(std::as_bytes(update.average()));
   hasher.Update(std::as_bytes(std::span(&step, 1)));
   return hasher.Finish();
 }
@@ -284,7 +330,7 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(
 Trainer::Trainer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Trainer::~Trainer() = default;
 
-bool Trainer::done() const { return impl_->step == impl_->plan.total_steps; }
+bool Trainer::done() const { return impl_->done(); }
 int64_t Trainer::step() const { return impl_->step; }
 absl::Status Trainer::Step() { return impl_->Step(); }
 std::vector<v1::Event> Trainer::TakeEvents() { return impl_->recorder.Take(); }
@@ -292,7 +338,7 @@ std::string Trainer::StateHash() const { return impl_->StateHash(); }
 
 std::string Trainer::SerializeWeights() const {
   return WriteWeights(impl_->network, impl_->plan.spec.model(), impl_->step,
-                      impl_->parameters.span(), impl_->buffers.span());
+                      std::as_const(*impl_).published(), impl_->buffers.span());
 }
 
 }  // namespace lockstep

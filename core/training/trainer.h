@@ -33,6 +33,7 @@ class Trainer {
       ThreadPool* pool);
   ~Trainer();
 
+  // All steps are done, or early stopping has ended the training.
   bool done() const;
   // Optimizer steps done.
   int64_t step() const;
@@ -46,10 +47,11 @@ class Trainer {
   // ask for it, a profile; without sequence and time.
   std::vector<v1::Event> TakeEvents();
 
-  // BLAKE2s-256 of parameters, buffers, optimizer state and step, in hexadecimal.
+  // BLAKE2s-256 of parameters, buffers, optimizer state (the average of the weights, if there is
+  // one, with it) and step, in hexadecimal.
   std::string StateHash() const;
 
-  // Parameters and buffers as they are now, as a safetensors file.
+  // Parameters (their average, if there is one) and buffers as they are now, as a safetensors file.
   std::string SerializeWeights() const;
 
  private:

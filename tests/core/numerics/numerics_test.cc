@@ -104,6 +104,30 @@ float SubnormalProduct() {
   return smallest * half;
 }
 
+TEST(PowerTest, RootsGiveFractions) {
+  EXPECT_EQ(RootPower(0.3, 0), 1);
+  EXPECT_EQ(RootPower(0.25, 0.5), 0.5);
+  for (double base : {1e-300, 1e-3, 0.5, 0.96, 1.0}) {
+    for (int i = 0; i < 1000; ++i) {
+      const double exponent = i / 1000.0;
+      const double wanted = std::pow(base, exponent);
+      EXPECT_NEAR(RootPower(base, exponent), wanted, 1e-14 * wanted) << base << " ^ " << exponent;
+    }
+  }
+  // However small the fraction is, it ends.
+  EXPECT_NEAR(RootPower(0.5, 0x1p-1000), 1, 1e-15);
+}
+
+TEST(CosPiTest, IsTheCosine) {
+  EXPECT_EQ(CosPi(0), 1);
+  EXPECT_EQ(CosPi(0.5), 0);
+  EXPECT_EQ(CosPi(1), -1);
+  for (int i = 0; i <= 10000; ++i) {
+    const double x = i / 10000.0;
+    EXPECT_NEAR(CosPi(x), std::cos(3.14159265358979323846 * x), 1e-15) << x;
+  }
+}
+
 // Contract rule 12: a library that flushes subnormals or rounds down changes no bit of ours.
 TEST(FloatEnvironmentTest, ResetUndoesFlushingAndRounding) {
   // On a thread of its own: the environment is a thread's.

@@ -80,6 +80,20 @@ TEST(Allocation, NoneInAStepOfACnn) { ExpectNoAllocation(CnnJob(), MakeImages(kS
 TEST(Allocation, NoneInAStepOfAResidualNetwork) {
   ExpectNoAllocation(ResidualJob(), MakeImages(kSamples, 2));
 }
+TEST(Allocation, NoneInAStepWithEverythingAroundTheOptimizer) {
+  for (const char* clipping : {"value", "norm", "globalNorm"}) {
+    v1::JobSpec job = CnnJob();
+    job.mutable_model()->mutable_layers(0)->mutable_conv2d()->mutable_kernel_regularizer()->set_l2(
+        0.01f);
+    job.mutable_training()->clear_optimizer();
+    job.mutable_training()->MergeFrom(ParseJson<v1::TrainingSpec>(
+        std::string(R"({"optimizer":{"rmsprop":{"centered":true}},"weightDecay":{"rate":0.1},
+            "learningRateSchedule":{"cosine":{"warmupSteps":2}},"ema":{},
+            "augmentation":{"shift":2,"cutout":2},"gradientClipping":{")") +
+        clipping + R"(":1}})"));
+    ExpectNoAllocation(job, MakeImages(kSamples, 2));
+  }
+}
 
 }  // namespace
 }  // namespace lockstep

@@ -135,14 +135,16 @@ TEST(OptimizerTest, ThreadsDoNotMatter) {
   for (const char* json :
        {R"({"sgd":{"learningRate":0.01}})", R"({"sgd":{"learningRate":0.01,"momentum":0.9}})",
         R"({"sgd":{"learningRate":0.01,"momentum":0.9,"nesterov":true}})",
-        R"({"adam":{"learningRate":0.001,"beta1":0.9,"beta2":0.999,"epsilon":1e-7}})"}) {
+        R"({"adam":{"learningRate":0.001,"beta1":0.9,"beta2":0.999,"epsilon":1e-7}})",
+        R"({"rmsprop":{"rho":0.9,"epsilon":1e-7}})",
+        R"({"rmsprop":{"rho":0.9,"epsilon":1e-7,"momentum":0.5,"centered":true}})"}) {
     const auto spec = ParseJson<v1::Optimizer>(json);
     const auto train = [&](int threads) {
       ThreadPool pool(threads);
       Optimizer optimizer(spec, kParameters);
       std::vector<float> weights(kParameters, 0.1f);
       for (int step = 1; step <= 3; ++step) {
-        optimizer.Apply(*kernels::Kernels(), pool, step, gradient, weights);
+        optimizer.Apply(*kernels::Kernels(), pool, step, 0.01, gradient, weights);
       }
       EXPECT_EQ(std::ssize(optimizer.slots()), Optimizer::SlotCount(spec));
       for (const auto& slot : optimizer.slots()) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/training/job_plan.h"
+#include "core/training/learning_rate.h"
 #include "core/training/loss.h"
 #include "core/training/optimizer.h"
 #include "tests/oracle/golden.h"
@@ -86,9 +87,11 @@ TEST(KerasOracleTest, Optimizer) {
   ForEachCase("optimizer", [&](const GoldenCase& golden, const kernels::KernelTable& kernels) {
     std::vector<float> w = golden["w"].values;
     const auto size = static_cast<int64_t>(w.size());
-    Optimizer optimizer(WithDefaults(golden.Spec<v1::Optimizer>()), size);
+    const v1::Optimizer spec = WithDefaults(golden.Spec<v1::Optimizer>());
+    Optimizer optimizer(spec, size);
     for (int step = 1; golden.has("g_" + std::to_string(step)); ++step) {
-      optimizer.Apply(kernels, pool, step, golden["g_" + std::to_string(step)].values, w);
+      optimizer.Apply(kernels, pool, step, BaseLearningRate(spec),
+                      golden["g_" + std::to_string(step)].values, w);
       const std::string after = "w_after_" + std::to_string(step);
       // Weights start at about 1e-3, so a step of 1e-3 shows in five digits.
       ExpectEachClose(w, golden[after], after, 1e-3);
