@@ -245,12 +245,18 @@ absl::Status CheckEarlyStopping(bool validates, v1::TrainingSpec* training) {
   return status;
 }
 
-absl::Status CheckAugmentation(const v1::Augmentation& augmentation, const Shape& input) {
-  if (input.rank() != 3) {
-    return Invalid("augmentation: needs an input [N, H, W, C], but the model's has ", input.rank(),
-                   " dimension(s) a sample");
+absl::Status CheckAugmentation(const v1::Augmentation& augmentation, const Network& network) {
+  int64_t side = std::numeric_limits<int64_t>::max();
+  bool images = false;
+  for (const NetworkInput& input : network.inputs()) {
+    if (input.shape.rank() != 3) continue;
+    images = true;
+    side = std::min({side, input.shape[0], input.shape[1]});
   }
-  const int64_t side = std::min(input[0], input[1]);
+  if (!images) {
+    return Invalid("augmentation: needs an input [N, H, W, C], but the model's has ",
+                   network.inputs()[0].shape.rank(), " dimension(s) a sample");
+  }
   if (augmentation.shift() < 0 || augmentation.shift() >= side) {
     return Invalid("augmentation.shift: must be within [0, ", side, "), the image's shorter side, ",
                    "got ", augmentation.shift());
@@ -283,7 +289,7 @@ absl::Status CheckOptimization(const Network& network, bool validates, int64_t t
     status.Update(CheckFraction("ema.momentum", ema.momentum()));
   }
   if (training->has_augmentation()) {
-    status.Update(CheckAugmentation(training->augmentation(), network.input()));
+    status.Update(CheckAugmentation(training->augmentation(), network));
   }
   return status;
 }

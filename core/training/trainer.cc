@@ -51,7 +51,7 @@ struct Trainer::Impl {
         validation(std::move(v)),
         collective(training.shards()),
         loss(training.losses(0)),
-        augmentation(training.augmentation(), network.input(), network.offset(), training.seed()),
+        augmentation(training.augmentation(), network.inputs(), training.seed()),
         learning_rate(training, plan.steps_per_epoch, plan.total_steps),
         update(training, network),
         pass(network, Capacity{training.batch_size(), training.shards(), pool->threads()},

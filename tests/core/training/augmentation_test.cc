@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
+#include <numeric>
 #include <vector>
 
 #include "core/numerics/random.h"
@@ -15,7 +17,8 @@ namespace {
 constexpr int64_t kHeight = 5, kWidth = 7, kChannels = 3;
 constexpr float kOutside = -2.5f;
 constexpr uint64_t kSeed = 77;
-const Shape kShape = {kHeight, kWidth, kChannels};
+const std::vector<NetworkInput> kInput = {
+    {"image", Shape{kHeight, kWidth, kChannels}, 1.0f, kOutside, 0}};
 using Image = std::vector<float>;
 
 Image Counting() {
@@ -66,7 +69,7 @@ TEST(AugmentationTest, IsWhatItsDefinitionSays) {
           spec.set_vertical_flip(vertical);
           spec.set_shift(shift);
           spec.set_cutout(cutout);
-          const Augmentation augmentation(spec, kShape, kOutside, kSeed);
+          const Augmentation augmentation(spec, kInput, kSeed);
           for (int epoch = 1; epoch <= 3; ++epoch) {
             for (int32_t sample = 0; sample < 20; ++sample) {
               Image image = Counting();
@@ -85,7 +88,7 @@ TEST(AugmentationTest, IsWhatItsDefinitionSays) {
 TEST(AugmentationTest, DrawsEveryShiftAlike) {
   v1::Augmentation spec;
   spec.set_shift(2);
-  const Augmentation augmentation(spec, kShape, kOutside, kSeed);
+  const Augmentation augmentation(spec, kInput, kSeed);
   constexpr int kImages = 25000;
   std::map<float, int> seen;  // by the pixel that came to the middle
   for (int32_t sample = 0; sample < kImages; ++sample) {
@@ -97,9 +100,31 @@ TEST(AugmentationTest, DrawsEveryShiftAlike) {
   for (const auto& [pixel, count] : seen) EXPECT_NEAR(count, kImages / 25, 150) << pixel;
 }
 
+// Of several inputs it changes the images, each in its own way.
+TEST(AugmentationTest, LeavesInputsAloneThatAreNoImages) {
+  std::vector<NetworkInput> inputs = {{"facts", Shape{3}, 1.0f, 0.0f, 0}, kInput[0], kInput[0]};
+  const int64_t size = kInput[0].shape.size();
+  inputs[1].begin = 3;
+  inputs[2].begin = 3 + size;
+  v1::Augmentation spec;
+  spec.set_horizontal_flip(true);
+  const Augmentation augmentation(spec, inputs, kSeed);
+  int alike = 0;
+  for (int32_t sample = 0; sample < 100; ++sample) {
+    Image row(3 + 2 * size);
+    std::iota(row.begin(), row.begin() + 3, 1.0f);
+    for (int k = 0; k < 2; ++k) std::ranges::copy(Counting(), row.begin() + 3 + k * size);
+    augmentation.Apply(1, sample, row.data());
+    EXPECT_EQ(Image(row.begin(), row.begin() + 3), (Image{1, 2, 3}));
+    alike += std::equal(row.begin() + 3, row.begin() + 3 + size, row.begin() + 3 + size);
+  }
+  EXPECT_GT(alike, 25);
+  EXPECT_LT(alike, 75);
+}
+
 TEST(AugmentationTest, LeavesAnythingAloneWithoutASpec) {
   Image row = {1, 2, 3};
-  Augmentation({}, Shape{3}, kOutside, kSeed).Apply(1, 0, row.data());
+  Augmentation({}, kInput, kSeed).Apply(1, 0, row.data());
   EXPECT_EQ(row, (Image{1, 2, 3}));
 }
 
