@@ -15,7 +15,7 @@ namespace lockstep {
 // 11). No row's bits depend on the others.
 class InferencePass {
  public:
-  // `logits`, by output: without a final softmax. The network must outlive it.
+  // `logits`, by output: without a final softmax or sigmoid. The network must outlive it.
   InferencePass(const Network& network, const std::vector<bool>& logits);
 
   // Folds and packs. Must be called before Run, and again when the weights have changed; parameters

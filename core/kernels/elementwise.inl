@@ -1,4 +1,4 @@
-// Elementwise functions (rule 7), softmax and cross-entropy (rule 3), optimizer steps.
+// Elementwise functions (rule 7), softmax (rule 3), optimizer steps.
 
 // Calls body(offset, lanes) for each vector of [0, n); lanes < kLanes at the end only.
 template <typename Body>
@@ -154,42 +154,6 @@ static void ActivateBackward(Activation activation, int64_t rows, int64_t column
       case Activation::kSoftmax: return StoreLanes(dx + i, lanes, g);
     }
   });
-}
-
-static void CrossEntropy(int64_t rows, int64_t classes, const float* logits, const int32_t* labels,
-                         float scale, float* losses, float* dlogits) {
-  constexpr int64_t kMost = 4096;  // classes whose exponentials fit the stack
-  float local[kMost];
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* x = logits + r * classes;
-    float* e = dlogits != nullptr ? dlogits + r * classes : local;
-    float max;
-    float sum;
-    if (dlogits != nullptr || classes <= kMost) {
-      sum = ExpRow(classes, x, e, &max);
-    } else {
-      // Same chain, a stack buffer at a time.
-      max = x[0];
-      for (int64_t j = 1; j < classes; ++j) max = x[j] > max ? x[j] : max;
-      sum = 0.0f;
-      for (int64_t begin = 0; begin < classes; begin += kMost) {
-        const int64_t n = classes - begin < kMost ? classes - begin : kMost;
-        ForVectors(n, [&](int64_t j, int lanes) {
-          StoreLanes(local + j, lanes, Exp(Sub(LoadLanes(x + begin + j, lanes), Set(max))));
-        });
-        for (int64_t j = 0; j < n; ++j) sum += local[j];
-      }
-    }
-    losses[r] = Log(sum) + (max - x[labels[r]]);
-    if (dlogits == nullptr) continue;
-    const Vec divisor = Set(sum);
-    const Vec factor = Set(scale);
-    const float at_label = (e[labels[r]] / sum - 1.0f) * scale;
-    ForVectors(classes, [&](int64_t j, int lanes) {
-      StoreLanes(e + j, lanes, Mul(Div(LoadLanes(e + j, lanes), divisor), factor));
-    });
-    e[labels[r]] = at_label;
-  }
 }
 
 static void AddVectors(int64_t n, const float* a, const float* b, bool relu, float* y) {

@@ -20,6 +20,7 @@ namespace {
 #include LOCKSTEP_SIMD
 #include "core/kernels/contraction.inl"
 #include "core/kernels/elementwise.inl"
+#include "core/kernels/losses.inl"
 #include "core/kernels/statistics.inl"
 
 }  // namespace
@@ -50,6 +51,8 @@ const KernelTable kTable = {
     .adam = Adam,
     .sgd = Sgd,
     .rmsprop = RmsProp,
+    .soft_cross_entropy = SoftCrossEntropy,
+    .binary_cross_entropy = BinaryCrossEntropy,
 };
 
 }  // namespace LOCKSTEP_INSTRUCTION_SET

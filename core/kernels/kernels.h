@@ -116,6 +116,12 @@ struct RmsPropStep {
   float epsilon;
 };
 
+// Label smoothing: a target t counts as fma(t, keep, add).
+struct Smoothing {
+  float keep = 1.0f;
+  float add = 0.0f;
+};
+
 // Rows in a block of a sum across samples (rule 2).
 inline constexpr int64_t kBlockRows = 128;
 // k in a chunk of a contraction (rule 1).
@@ -194,6 +200,17 @@ struct KernelTable {
   // `average` of the gradient: null unless it is centered; `change`: null without momentum.
   void (*rmsprop)(const RmsPropStep& step, int64_t n, const float* gradient, float* square,
                   float* average, float* change, float* w);
+
+  // As cross_entropy, with a target t for every class: losses[r] = sum over j of t[j] *
+  // -log(softmax(logits[r])[j]).
+  void (*soft_cross_entropy)(int64_t rows, int64_t classes, const float* logits,
+                             const float* targets, Smoothing smoothing, float scale, float* losses,
+                             float* dlogits);
+  // losses[r] = mean over j of -t * log(p) - (1 - t) * log(1 - p), p = sigmoid(logits[r, j]);
+  // dlogits[r, j] = (p - t) * scale / columns, unless null.
+  void (*binary_cross_entropy)(int64_t rows, int64_t columns, const float* logits,
+                               const float* targets, Smoothing smoothing, float scale,
+                               float* losses, float* dlogits);
 };
 
 // The widest set this CPU runs; null when it has not even AVX2 and FMA.

@@ -258,6 +258,19 @@ void CrossEntropy(Run& run) {
   run.Add(gradient);
 }
 
+// The two losses with a target for every output.
+void TargetLoss(Run& run, decltype(KernelTable::soft_cross_entropy) loss) {
+  const Floats logits = run.Draw(kSize, 30.0f), targets = run.DrawPositive(kSize);
+  Floats losses(kRows), gradient(kSize);
+  loss(kRows, kColumns, logits.data(), targets.data(), {0.9f, 0.01f}, 0.1f, losses.data(),
+       gradient.data());
+  run.Add(losses);
+  run.Add(gradient);
+}
+
+void SoftCrossEntropy(Run& run) { TargetLoss(run, run.table.soft_cross_entropy); }
+void BinaryCrossEntropy(Run& run) { TargetLoss(run, run.table.binary_cross_entropy); }
+
 void ScaleUint8(Run& run) {
   std::vector<uint8_t> bytes(kSize);
   for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(run.Bits());
@@ -336,6 +349,8 @@ constexpr Case kCases[] = {
     {"adam", Adam, "43b201f56e1ffc2b"},
     {"sgd", Sgd, "e9ebee62d2850179"},
     {"rmsprop", RmsProp, "0bff362ef471c54d"},
+    {"soft_cross_entropy", SoftCrossEntropy, "cd073d9c5909ad90"},
+    {"binary_cross_entropy", BinaryCrossEntropy, "04ada29801eec416"},
 };
 static_assert(sizeof(KernelTable) == (1 + std::size(kCases)) * sizeof(void*),
               "every kernel has a case");

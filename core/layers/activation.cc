@@ -12,7 +12,7 @@ class ActivationLayer final : public Layer {
   Shape output_shape() const override { return shape_; }
   LayerTraits traits() const override {
     return {.backward_reads_y = true,
-            .ends_in_softmax = activation_ == kernels::Activation::kSoftmax,
+            .final_activation = activation_,
             .is_relu = activation_ == kernels::Activation::kRelu};
   }
 

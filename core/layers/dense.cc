@@ -59,7 +59,7 @@ class Dense final : public Layer {
             .overwrites_dy = activation_ != kernels::Activation::kLinear,
             .adds_gradient = true,
             .finish_reads_dy = true,
-            .ends_in_softmax = activation_ == kernels::Activation::kSoftmax,
+            .final_activation = activation_,
             .absorbs_affine = activation_ == kernels::Activation::kLinear,
             .applies_relu = activation_ == kernels::Activation::kLinear};
   }

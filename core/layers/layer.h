@@ -89,7 +89,7 @@ struct LayerContext {
   std::byte* saved;         // of the layer, for the whole step
   std::byte* sums;          // of the layer, for the whole batch, while this direction needs it
   std::byte* scratch;       // of the thread, for one call on a tile
-  // Leave a final softmax to the loss: y is its input, and dy the gradient there.
+  // Leave the final activation to the loss: y is its input, and dy the gradient there.
   bool logits;
 };
 
@@ -165,8 +165,8 @@ struct LayerTraits {
   bool adds_gradient = false;
   // FinishBackward reads dy of the whole batch.
   bool finish_reads_dy = false;
-  // Ends in a softmax that a loss can take over (LayerContext::logits).
-  bool ends_in_softmax = false;
+  // What it ends in; a loss can take over a softmax or sigmoid (LayerContext::logits).
+  kernels::Activation final_activation = kernels::Activation::kLinear;
   // In inference y = x * scale + offset, a channel at a time: InferenceAffine.
   bool is_inference_affine = false;
   // Can take over such a layer that follows it: has no activation, and its parameters are a kernel

@@ -18,7 +18,7 @@ namespace lockstep {
 class TrainingPass {
  public:
   // `nodes`: of the shard tree, that this worker holds. `logits`, by output: its layer leaves its
-  // softmax to the loss.
+  // softmax or sigmoid to the loss.
   TrainingPass(const Network& network, const Capacity& capacity, int nodes,
                const std::vector<bool>& logits);
 

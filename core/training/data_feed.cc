@@ -1,7 +1,6 @@
 #include "core/training/data_feed.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "absl/strings/str_cat.h"
 #include "core/data/elements.h"
@@ -9,23 +8,21 @@
 namespace lockstep {
 namespace {
 
-// INVALID_ARGUMENT for the first value that is not a finite float.
-absl::Status CheckFinite(absl::string_view path, absl::string_view name, const TensorView& tensor) {
-  if (tensor.dtype != DType::kFloat32 && tensor.dtype != DType::kFloat64) return absl::OkStatus();
-  const int64_t count = ElementCount(tensor.shape);
-  const int64_t size = count / std::max<int64_t>(1, tensor.shape[0]);
+absl::StatusOr<std::vector<float>> ReadWeights(absl::string_view path, const TensorView& tensor) {
+  if (auto s = CheckFinite(absl::StrCat(path, ".sample_weight"), tensor); !s.ok()) return s;
+  std::vector<float> weights;
+  weights.reserve(ElementCount(tensor.shape));
   absl::Status status;
-  int64_t i = 0;
   ForElements(tensor.dtype, tensor.bytes, [&](auto element) {
-    if (!std::isfinite(static_cast<float>(element))) {
-      status = absl::InvalidArgumentError(
-          absl::StrCat(path, ".", name, ": value ", i % size, " of sample ", i / size, " is ",
-                       static_cast<double>(element), "; must be a finite 32-bit float"));
+    if (element < 0) {
+      status = absl::InvalidArgumentError(absl::StrCat(
+          path, ".sample_weight: of sample ", weights.size(), " is ", +element, "; must be >= 0"));
     }
-    ++i;
+    weights.push_back(static_cast<float>(element));
     return status.ok();
   });
-  return status;
+  if (!status.ok()) return status;
+  return weights;
 }
 
 // Shuffled samples lie anywhere: the next one is fetched while this one is converted.
@@ -40,37 +37,25 @@ void Prefetch(std::span<const std::byte> bytes) {
 }  // namespace
 
 absl::StatusOr<DataFeed> DataFeed::Create(absl::string_view path, const LabelledData& data,
-                                          const Network& network, int64_t classes) {
-  if (auto s = CheckFinite(path, "x", data.x); !s.ok()) return s;
-  if (auto s = CheckFinite(path, "y", data.y); !s.ok()) return s;
+                                          const Network& network,
+                                          std::span<const Objective> objectives) {
+  if (auto s = CheckFinite(absl::StrCat(path, ".x"), data.x); !s.ok()) return s;
   DataFeed feed;
   feed.samples_ = data.x.shape[0];
   feed.x_ = data.x;
   feed.input_size_ = network.input().size();
   feed.scale_ = network.inputs()[0].scale;
   feed.offset_ = network.inputs()[0].offset;
-  const int64_t count = ElementCount(data.y.shape);
-  if (classes > 0) {
-    absl::Status status;
-    feed.labels_.reserve(count);
-    ForElements(data.y.dtype, data.y.bytes, [&](auto element) {
-      if (!(element >= 0 && static_cast<double>(element) < static_cast<double>(classes))) {
-        status = absl::InvalidArgumentError(absl::StrCat(
-            path, ".y: label of sample ", feed.labels_.size(), " is ",
-            static_cast<int64_t>(element), "; the model has classes 0 to ", classes - 1));
-        return false;
-      }
-      feed.labels_.push_back(static_cast<int32_t>(element));
-      return true;
-    });
-    if (!status.ok()) return status;
-  } else {
-    feed.value_size_ = network.output().size();
-    feed.values_.reserve(count);
-    ForElements(data.y.dtype, data.y.bytes, [&](auto element) {
-      feed.values_.push_back(static_cast<float>(element));
-      return true;
-    });
+  for (size_t o = 0; o < objectives.size(); ++o) {
+    const std::string field = objectives.size() == 1 ? ".y" : absl::StrCat(".y[", o, "]");
+    auto targets = TargetFeed::Create(absl::StrCat(path, field), data.y[o], objectives[o]);
+    if (!targets.ok()) return targets.status();
+    feed.targets_.push_back(*std::move(targets));
+  }
+  if (data.sample_weight) {
+    auto weights = ReadWeights(path, *data.sample_weight);
+    if (!weights.ok()) return weights.status();
+    feed.weights_ = *std::move(weights);
   }
   return feed;
 }
@@ -98,14 +83,20 @@ void DataFeed::Inputs(const kernels::KernelTable& kernels, std::span<const int32
   }
 }
 
-void DataFeed::Labels(std::span<const int32_t> samples, int32_t* labels) const {
-  std::transform(samples.begin(), samples.end(), labels, [&](int32_t s) { return labels_[s]; });
+TargetMemory DataFeed::MakeTargetMemory(size_t o, int64_t samples) const {
+  TargetMemory memory = targets_[o].MakeMemory(samples);
+  if (!weights_.empty()) memory.weights.resize(samples);
+  return memory;
 }
 
-void DataFeed::Values(std::span<const int32_t> samples, float* values) const {
-  for (int32_t sample : samples) {
-    values = std::copy_n(values_.data() + sample * value_size_, value_size_, values);
-  }
+Targets DataFeed::GatherTargets(size_t o, std::span<const int32_t> samples,
+                                TargetMemory& memory) const {
+  Targets targets = targets_[o].Gather(samples, memory);
+  if (weights_.empty()) return targets;
+  std::transform(samples.begin(), samples.end(), memory.weights.begin(),
+                 [&](int32_t s) { return weights_[s]; });
+  targets.weights = memory.weights.data();
+  return targets;
 }
 
 }  // namespace lockstep

@@ -8,27 +8,29 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "core/network/network.h"
-#include "core/training/loss.h"
+#include "core/training/objective.h"
+#include "core/training/target_feed.h"
 #include "core/training/trainer.h"
 
 namespace lockstep {
 
-// Turns samples of a data set into a batch: inputs scaled to float, class numbers or target values.
+// Turns samples of a data set into a batch: inputs scaled to float, each output's targets, weights.
 // Thread-safe; the data must outlive it.
 class DataFeed {
  public:
-  // Checks every value: INVALID_ARGUMENT names `path` ("data.train"), tensor and sample. `classes`
-  // is 0 when the targets are values.
+  // Checks every value: INVALID_ARGUMENT names `path` ("data.train"), tensor and sample.
   static absl::StatusOr<DataFeed> Create(absl::string_view path, const LabelledData& data,
-                                         const Network& network, int64_t classes);
+                                         const Network& network,
+                                         std::span<const Objective> objectives);
 
   int64_t samples() const { return samples_; }
 
   // x[i] = input of samples[i], scaled.
   void Inputs(const kernels::KernelTable& kernels, std::span<const int32_t> samples,
               float* x) const;
-  void Labels(std::span<const int32_t> samples, int32_t* labels) const;
-  void Values(std::span<const int32_t> samples, float* values) const;
+  // What output o is compared with; it lies in `memory`, which is for as many samples at least.
+  Targets GatherTargets(size_t o, std::span<const int32_t> samples, TargetMemory& memory) const;
+  TargetMemory MakeTargetMemory(size_t o, int64_t samples) const;
 
  private:
   DataFeed() = default;
@@ -38,9 +40,8 @@ class DataFeed {
   int64_t input_size_ = 0;
   float scale_ = 1;
   float offset_ = 0;
-  std::vector<int32_t> labels_;  // [samples], or
-  std::vector<float> values_;    // [samples, value_size]
-  int64_t value_size_ = 0;
+  std::vector<TargetFeed> targets_;  // by output
+  std::vector<float> weights_;       // [samples], or empty: all 1
 };
 
 }  // namespace lockstep

@@ -3,77 +3,77 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <utility>
 
 namespace lockstep {
 namespace {
 
 constexpr int64_t kPart = InferencePlan::kPartSamples;  // samples of one forward pass
-constexpr int64_t kBlock = 1024;
+constexpr int64_t kFloat = sizeof(float);
 
-double Mean(const std::vector<float>& values) {
-  double total = 0;
-  for (size_t begin = 0; begin < values.size(); begin += kBlock) {
-    double block = 0;
-    for (size_t i = begin; i < std::min(values.size(), begin + kBlock); ++i) block += values[i];
-    total += block;
-  }
-  return total / static_cast<double>(values.size());
+std::vector<Objective> WithoutClassWeights(std::vector<Objective> objectives) {
+  for (Objective& objective : objectives) objective.loss.IgnoreClassWeights();
+  return objectives;
 }
 
 }  // namespace
 
-Evaluation::Evaluation(const Network& network, const DataFeed& data, const Loss& loss,
-                       const ThreadPool& pool)
+Evaluation::Evaluation(const Network& network, std::vector<Objective> objectives,
+                       const DataFeed& data, int64_t first, int64_t samples, const ThreadPool& pool)
     : network_(network),
+      objectives_(WithoutClassWeights(std::move(objectives))),
       data_(data),
-      loss_(loss),
-      pass_(network, {loss.has_classes()}),
-      losses_(data.samples()),
-      correct_(loss.has_classes() ? data.samples() : 0) {
-  const int64_t outputs = kPart * network.output().size();
+      first_(first),
+      samples_(samples),
+      pass_(network, TakenActivations(objectives_)) {
   for (int i = 0; i < pool.threads(); ++i) {
-    workspaces_.push_back({.memory = AlignedBuffer<std::byte>(pass_.MemoryBytes()),
-                           .x = AlignedBuffer<float>(kPart * network.input().size()),
-                           .y = AlignedBuffer<float>(outputs),
-                           .labels = std::vector<int32_t>(kPart),
-                           .values = AlignedBuffer<float>(loss.has_classes() ? 0 : outputs)});
+    Workspace& workspace = workspaces_.emplace_back(
+        Workspace{.memory = AlignedBuffer<std::byte>(pass_.MemoryBytes()),
+                  .x = AlignedBuffer<float>(kPart * network.input().size()),
+                  .y = AlignedBuffer<float>(kPart * network.output().size()),
+                  .targets = {}});
+    for (size_t o = 0; o < objectives_.size(); ++o) {
+      workspace.targets.push_back(data.MakeTargetMemory(o, kPart));
+    }
   }
+  for (const Objective& objective : objectives_) scores_.emplace_back(objective, samples);
 }
 
-int64_t Evaluation::MemoryBytes(const Network& network, const Loss& loss, int64_t samples,
-                                int threads) {
-  const int64_t floats =
-      kPart * (network.input().size() + (loss.has_classes() ? 1 : 2) * network.output().size() + 1);
+int64_t Evaluation::MemoryBytes(const Network& network, std::span<const Objective> objectives,
+                                int64_t samples, int threads) {
+  int64_t floats = network.input().size();
+  int64_t scores = 0;
+  for (const Objective& objective : objectives) {
+    // Outputs, their targets, a weight.
+    floats += objective.columns + (objective.loss.has_labels() ? 1 : objective.columns) + 1;
+    scores += Scores::MemoryBytes(objective, samples);
+  }
   const InferencePlan plan(network);
-  return plan.packed_bytes() + plan.folded_floats() * static_cast<int64_t>(sizeof(float)) +
-         threads * (plan.memory_bytes() + floats * static_cast<int64_t>(sizeof(float))) +
-         samples * 2 * static_cast<int64_t>(sizeof(float));
+  return plan.packed_bytes() + plan.folded_floats() * kFloat +
+         threads * (plan.memory_bytes() + kPart * floats * kFloat) + scores;
 }
 
-Evaluation::Result Evaluation::Run(const kernels::KernelTable& kernels, ThreadPool& pool,
-                                   const float* parameters, const float* buffers) {
+std::vector<v1::Metric> Evaluation::Run(const kernels::KernelTable& kernels, ThreadPool& pool,
+                                        const float* parameters, const float* buffers) {
   pass_.SetWeights(kernels, parameters, buffers);
-  const int64_t columns = network_.output().size();
-  const int64_t parts = (data_.samples() + kPart - 1) / kPart;
+  const int64_t parts = (samples_ + kPart - 1) / kPart;
   pool.ParallelFor(parts, [&](int64_t part, int thread) {
     Workspace& w = workspaces_[thread];
     const int64_t begin = part * kPart;
-    const int64_t count = std::min(kPart, data_.samples() - begin);
+    const int64_t count = std::min(kPart, samples_ - begin);
     std::array<int32_t, kPart> all;
-    std::iota(all.begin(), all.end(), static_cast<int32_t>(begin));
+    std::iota(all.begin(), all.end(), static_cast<int32_t>(first_ + begin));
     const std::span<const int32_t> samples = std::span(all).first(count);
     data_.Inputs(kernels, samples, w.x.data());
     pass_.Run(kernels, count, w.x.data(), w.y.data(), w.memory.data());
-    if (loss_.has_classes()) {
-      data_.Labels(samples, w.labels.data());
-      MarkCorrect(count, columns, w.y.data(), w.labels.data(), correct_.data() + begin);
-    } else {
-      data_.Values(samples, w.values.data());
+    for (size_t o = 0; o < objectives_.size(); ++o) {
+      const Targets targets = data_.GatherTargets(o, samples, w.targets[o]);
+      scores_[o].Measure(kernels, begin, count, w.y.data(), targets, 1.0f, nullptr);
     }
-    loss_.Compute(kernels, count, columns, w.y.data(), {w.labels.data(), w.values.data()}, 1.0f,
-                  losses_.data() + begin, nullptr);
   });
-  return {.loss = Mean(losses_), .accuracy = correct_.empty() ? 0 : Mean(correct_)};
+  std::vector<double> losses;
+  for (const Scores& scores : scores_) losses.push_back(scores.MeanLoss(samples_));
+  return DescribeScores(objectives_, scores_, losses, samples_);
 }
 
 }  // namespace lockstep

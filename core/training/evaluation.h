@@ -7,46 +7,44 @@
 #include "core/inference/inference_pass.h"
 #include "core/tensor/aligned_buffer.h"
 #include "core/training/data_feed.h"
+#include "core/training/objective.h"
 
 namespace lockstep {
 
-// Loss and accuracy over a whole data set, in inference mode. Per-sample values are placed by the
-// sample's position and summed in double over blocks of 1024, blocks in order (core/README.md, rule
-// 8), so no split over threads can change a bit. Memory is planned once; not thread-safe.
+// Losses and metrics over samples of a data set, in inference mode. Per-sample values are placed by
+// position and summed in double over blocks of 1024, blocks in order (core/README.md, rule 8), so
+// no split over threads can change a bit. As in Keras, weights of classes do not count. Memory is
+// planned once; not thread-safe.
 class Evaluation {
  public:
-  struct Result {
-    double loss = 0;
-    double accuracy = 0;  // meaningful for class labels only
-  };
+  // Of samples [first, first + samples) of the data. The network and the data must outlive it.
+  Evaluation(const Network& network, std::vector<Objective> objectives, const DataFeed& data,
+             int64_t first, int64_t samples, const ThreadPool& pool);
 
-  // The network and the data must outlive it.
-  Evaluation(const Network& network, const DataFeed& data, const Loss& loss,
-             const ThreadPool& pool);
+  // What the constructor and Run allocate for so many samples and threads.
+  static int64_t MemoryBytes(const Network& network, std::span<const Objective> objectives,
+                             int64_t samples, int threads);
 
-  // What the constructor allocates for so many samples and threads.
-  static int64_t MemoryBytes(const Network& network, const Loss& loss, int64_t samples,
-                             int threads);
-
-  Result Run(const kernels::KernelTable& kernels, ThreadPool& pool, const float* parameters,
-             const float* buffers);
+  // "loss" first; see DescribeScores.
+  std::vector<v1::Metric> Run(const kernels::KernelTable& kernels, ThreadPool& pool,
+                              const float* parameters, const float* buffers);
 
  private:
   const Network& network_;
+  const std::vector<Objective> objectives_;
   const DataFeed& data_;
-  const Loss loss_;
+  const int64_t first_;
+  const int64_t samples_;
   InferencePass pass_;
   // What one thread needs for its part of the samples.
   struct Workspace {
     AlignedBuffer<std::byte> memory;
     AlignedBuffer<float> x;
     AlignedBuffer<float> y;
-    std::vector<int32_t> labels;
-    AlignedBuffer<float> values;
+    std::vector<TargetMemory> targets;  // by output
   };
   std::vector<Workspace> workspaces_;
-  std::vector<float> losses_;
-  std::vector<float> correct_;
+  std::vector<Scores> scores_;  // by output
 };
 
 }  // namespace lockstep

@@ -16,6 +16,9 @@ namespace lockstep {
 struct JobPlan {
   v1::JobSpec spec;         // every default filled in
   std::string fingerprint;  // see job.proto
+  // With a validation split they are the first and the last of the training set's samples.
+  int64_t train_samples = 0;
+  int64_t validation_samples = 0;  // 0: no validation
   int64_t steps_per_epoch = 0;
   int64_t total_steps = 0;
   int64_t memory_bytes = 0;  // estimate of what a worker allocates for it

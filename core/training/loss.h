@@ -2,6 +2,7 @@
 #define LOCKSTEP_CORE_TRAINING_LOSS_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "core/kernels/kernels.h"
 #include "lockstep/v1/training.pb.h"
@@ -12,29 +13,49 @@ namespace lockstep {
 struct Targets {
   const int32_t* labels = nullptr;
   const float* values = nullptr;
+  const float* weights = nullptr;  // of the samples [n]; null: all 1
+
+  // The class that row r means: its label; the first of its largest values; of a single one,
+  // whether it is above 1/2.
+  int64_t Class(int64_t r, int64_t columns) const;
 };
 
-// A loss: per-sample values and their gradients. Stateless; the same for every thread.
+// A loss of one output: per-sample values and their gradients. Immutable; the same for every
+// thread.
 class Loss {
  public:
-  explicit Loss(const v1::Loss& spec) : kind_(spec.kind_case()) {}
+  // `spec` has been checked and has its defaults filled in.
+  explicit Loss(const v1::Loss& spec);
 
   // Labels rather than values.
-  bool has_classes() const { return kind_ == v1::Loss::kSparseCategoricalCrossentropy; }
+  bool has_labels() const { return kind_ == v1::Loss::kSparseCategoricalCrossentropy; }
+  // What turns y into what the loss is about: softmax or sigmoid where Compute takes logits, else
+  // linear.
+  kernels::Activation activation() const;
+  // The network's last layer leaves that activation to the loss.
+  bool takes_activation() const {
+    return !from_logits_ && activation() != kernels::Activation::kLinear;
+  }
+  // As Keras does it in validation.
+  void IgnoreClassWeights() { class_weights_.clear(); }
 
-  // For `rows` rows of `columns` outputs (logits, when there are classes): losses[r], and, unless
-  // null, gradient[r, j] = scale * the derivative of losses[r] to y[r, j].
+  // For `rows` rows of `columns` outputs (logits, unless activation() is linear): losses[r], and,
+  // unless null, gradient[r, j] = scale * the derivative of losses[r] to y[r, j]; both times the
+  // weights of the sample and its class.
   void Compute(const kernels::KernelTable& kernels, int64_t rows, int64_t columns, const float* y,
                const Targets& targets, float scale, float* losses, float* gradient) const;
 
  private:
-  v1::Loss::KindCase kind_;
-};
+  void ComputeUnweighted(const kernels::KernelTable& kernels, int64_t rows, int64_t columns,
+                         const float* y, const Targets& targets, float scale, float* losses,
+                         float* gradient) const;
 
-// correct[r] = 1 where the largest of row r's outputs (the first of equal ones) is its label's,
-// else 0.
-void MarkCorrect(int64_t rows, int64_t columns, const float* y, const int32_t* labels,
-                 float* correct);
+  v1::Loss::KindCase kind_;
+  bool from_logits_ = false;
+  double label_smoothing_ = 0;
+  float delta_ = 1;  // Huber's
+  std::vector<float> class_weights_;
+};
 
 }  // namespace lockstep
 

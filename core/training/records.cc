@@ -13,19 +13,14 @@ void WriteTiming(int64_t samples, int64_t steps, Seconds busy, v1::Timing* timin
   timing->set_step_ms(1e3 * busy.count() / static_cast<double>(steps));
 }
 
-void WriteMetric(const char* name, double value, v1::EpochRecord* record) {
-  v1::Metric* metric = record->add_metrics();
-  metric->set_name(name);
-  metric->set_value(value);
-}
-
 }  // namespace
 
-Recorder::Recorder(const JobPlan& plan, bool accuracy)
+Recorder::Recorder(const JobPlan& plan, std::vector<std::string> step_metrics)
     : steps_per_epoch_(plan.steps_per_epoch),
       total_steps_(plan.total_steps),
       log_every_(plan.spec.training().log_every()),
-      accuracy_(accuracy) {}
+      step_metrics_(std::move(step_metrics)),
+      summaries_(step_metrics_.size()) {}
 
 void Recorder::Summary::Add(double value, bool first) {
   min = first ? value : std::min(min, value);
@@ -34,7 +29,8 @@ void Recorder::Summary::Add(double value, bool first) {
   last = value;
 }
 
-void Recorder::Summary::Write(const char* name, int64_t count, v1::StepRecord* record) const {
+void Recorder::Summary::Write(const std::string& name, int64_t count,
+                              v1::StepRecord* record) const {
   v1::MetricSummary* metric = record->add_metrics();
   metric->set_name(name);
   metric->set_min(min);
@@ -45,17 +41,14 @@ void Recorder::Summary::Write(const char* name, int64_t count, v1::StepRecord* r
 
 void Recorder::BeginStep() { step_begin_ = Clock::now(); }
 
-void Recorder::EndStep(int64_t step, const BatchSums& sums, double learning_rate) {
+void Recorder::EndStep(int64_t step, int64_t samples, std::span<const double> values,
+                       double learning_rate) {
   const Clock::duration took = Clock::now() - step_begin_;
-  const auto samples = static_cast<double>(sums.samples);
-  loss_summary_.Add(sums.loss / samples, steps_ == 0);
-  accuracy_summary_.Add(sums.correct / samples, steps_ == 0);
+  for (size_t m = 0; m < summaries_.size(); ++m) summaries_[m].Add(values[m], steps_ == 0);
   ++steps_;
-  samples_ += sums.samples;
+  samples_ += samples;
   busy_ += took;
-  epoch_.samples += sums.samples;
-  epoch_.loss += sums.loss;
-  epoch_.correct += sums.correct;
+  epoch_samples_ += samples;
   epoch_busy_ += took;
   if (step % log_every_ == 0 || step % steps_per_epoch_ == 0 || step == total_steps_) {
     WriteStep(step, learning_rate);
@@ -67,8 +60,9 @@ void Recorder::WriteStep(int64_t step, double learning_rate) {
   record->set_step(step);
   record->set_epoch((step - 1) / steps_per_epoch_ + 1);
   record->set_step_in_epoch((step - 1) % steps_per_epoch_ + 1);
-  loss_summary_.Write("loss", steps_, record);
-  if (accuracy_) accuracy_summary_.Write("accuracy", steps_, record);
+  for (size_t m = 0; m < summaries_.size(); ++m) {
+    summaries_[m].Write(step_metrics_[m], steps_, record);
+  }
   record->set_learning_rate(learning_rate);
   WriteTiming(samples_, steps_, busy_, record->mutable_timing());
   steps_ = 0;
@@ -77,23 +71,23 @@ void Recorder::WriteStep(int64_t step, double learning_rate) {
 }
 
 const v1::EpochRecord& Recorder::EndEpoch(int64_t step, int64_t epoch, double learning_rate,
-                                          const std::optional<Evaluation::Result>& validation,
+                                          std::span<const v1::Metric> training,
+                                          std::span<const v1::Metric> validation,
                                           std::string state_hash) {
   v1::EpochRecord* record = events_.emplace_back().mutable_epoch();
   record->set_epoch(epoch);
   record->set_step(step);
-  const auto samples = static_cast<double>(epoch_.samples);
-  WriteMetric("loss", epoch_.loss / samples, record);
-  if (accuracy_) WriteMetric("accuracy", epoch_.correct / samples, record);
-  if (validation) {
-    WriteMetric("val_loss", validation->loss, record);
-    if (accuracy_) WriteMetric("val_accuracy", validation->accuracy, record);
+  for (const v1::Metric& metric : training) *record->add_metrics() = metric;
+  for (const v1::Metric& metric : validation) {
+    v1::Metric* added = record->add_metrics();
+    added->set_name("val_" + metric.name());
+    added->set_value(metric.value());
   }
   record->set_state_hash(std::move(state_hash));
   record->set_learning_rate(learning_rate);
   const int64_t steps = (step - 1) % steps_per_epoch_ + 1;
-  WriteTiming(epoch_.samples, steps, epoch_busy_, record->mutable_timing());
-  epoch_ = {};
+  WriteTiming(epoch_samples_, steps, epoch_busy_, record->mutable_timing());
+  epoch_samples_ = 0;
   epoch_busy_ = {};
   return *record;
 }

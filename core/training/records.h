@@ -3,36 +3,31 @@
 
 #include <chrono>
 #include <cstdint>
-#include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "core/training/evaluation.h"
 #include "core/training/job_plan.h"
 #include "lockstep/v1/event.pb.h"
 
 namespace lockstep {
 
-// What one step adds up to, over the whole global batch.
-struct BatchSums {
-  int64_t samples = 0;
-  double loss = 0;
-  double correct = 0;
-};
-
 // Makes step and epoch records out of what the steps report. All but their timing is a function of
 // the job alone.
 class Recorder {
  public:
-  Recorder(const JobPlan& plan, bool accuracy);
+  // `step_metrics` are the names of what EndStep is told.
+  Recorder(const JobPlan& plan, std::vector<std::string> step_metrics);
 
   void BeginStep();
-  // `step` steps are done.
-  void EndStep(int64_t step, const BatchSums& sums, double learning_rate);
-  // The record, until the next call of anything.
+  // `step` steps are done. `values` are those of the global batch.
+  void EndStep(int64_t step, int64_t samples, std::span<const double> values, double learning_rate);
+  // `validation` is empty when there is none; its names get "val_" before them here. Returns the
+  // record, until the next call of anything.
   const v1::EpochRecord& EndEpoch(int64_t step, int64_t epoch, double learning_rate,
-                                  const std::optional<Evaluation::Result>& validation,
-                                  std::string state_hash);
+                                  std::span<const v1::Metric> training,
+                                  std::span<const v1::Metric> validation, std::string state_hash);
   void AddProfile(v1::Profile profile) { *events_.emplace_back().mutable_profile() = profile; }
   void AddText(std::string text);  // for people's information
 
@@ -45,7 +40,7 @@ class Recorder {
   struct Summary {
     double min = 0, sum = 0, max = 0, last = 0;
     void Add(double value, bool first);
-    void Write(const char* name, int64_t count, v1::StepRecord* record) const;
+    void Write(const std::string& name, int64_t count, v1::StepRecord* record) const;
   };
 
   void WriteStep(int64_t step, double learning_rate);
@@ -53,16 +48,15 @@ class Recorder {
   const int64_t steps_per_epoch_;
   const int64_t total_steps_;
   const int64_t log_every_;
-  const bool accuracy_;
+  const std::vector<std::string> step_metrics_;
   std::vector<v1::Event> events_;
 
   int64_t steps_ = 0;
   int64_t samples_ = 0;
-  Summary loss_summary_;
-  Summary accuracy_summary_;
+  std::vector<Summary> summaries_;  // by metric
   Clock::duration busy_{};
 
-  BatchSums epoch_;
+  int64_t epoch_samples_ = 0;
   Clock::duration epoch_busy_{};
   Clock::time_point step_begin_;
 };

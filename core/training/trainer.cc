@@ -1,6 +1,7 @@
 #include "core/training/trainer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -8,7 +9,6 @@
 #include "core/data/digest.h"
 #include "core/inference/inference_pass.h"
 #include "core/kernels/peaks.h"
-#include "core/layers/row_sums.h"
 #include "core/network/network.h"
 #include "core/network/step_profile.h"
 #include "core/network/training_pass.h"
@@ -22,6 +22,7 @@
 #include "core/training/parameter_update.h"
 #include "core/training/records.h"
 #include "core/training/shuffle.h"
+#include "core/training/training_loss.h"
 
 namespace lockstep {
 namespace {
@@ -33,6 +34,9 @@ constexpr int64_t kProfiledSteps = 50;
 
 constexpr int64_t kFloat = sizeof(float);
 
+// Losses before one that is not finite that are told with it.
+constexpr size_t kToldLosses = 3;
+
 void SetSamples(int64_t samples, Batch& batch) {
   batch.samples = samples;
   batch.global_samples = samples;
@@ -43,30 +47,27 @@ void SetSamples(int64_t samples, Batch& batch) {
 }  // namespace
 
 struct Trainer::Impl {
-  Impl(const JobPlan& p, Network n, DataFeed t, std::optional<DataFeed> v, ThreadPool* pool)
+  Impl(const JobPlan& p, Network n, std::vector<Objective> o, DataFeed t, std::optional<DataFeed> v,
+       ThreadPool* pool)
       : plan(p),
         training(plan.spec.training()),
         network(std::move(n)),
+        objectives(std::move(o)),
         train(std::move(t)),
         validation(std::move(v)),
         collective(training.shards()),
-        loss(training.losses(0)),
         augmentation(training.augmentation(), network.inputs(), training.seed()),
         learning_rate(training, plan.steps_per_epoch, plan.total_steps),
         update(training, network),
         pass(network, Capacity{training.batch_size(), training.shards(), pool->threads()},
-             static_cast<int>(collective.local_nodes().size()), {loss.has_classes()}),
+             static_cast<int>(collective.local_nodes().size()), TakenActivations(objectives)),
+        loss(objectives, train, plan.train_samples,
+             Capacity{training.batch_size(), training.shards(), pool->threads()},
+             static_cast<int>(collective.local_nodes().size())),
         parameters(network.parameters_size()),
         buffers(network.buffers_size()),
-        order(train.samples()),
-        batch_labels(loss.has_classes() ? training.batch_size() : 0),
-        batch_values(loss.has_classes() ? 0 : training.batch_size() * network.output().size()),
-        losses(training.batch_size()),
-        correct(training.batch_size()),
-        block_sums(RowSumsBytes({training.batch_size(), training.shards()}, 1, 1)),
-        node_sums(collective.local_nodes().size()),
-        node_counts(collective.local_nodes().size()),
-        recorder(plan, !training.metrics().empty()) {
+        order(plan.train_samples),
+        recorder(plan, loss.StepNames()) {
     context.kernels = kernels::Kernels();
     context.pool = pool;
     context.collective = &collective;
@@ -75,7 +76,12 @@ struct Trainer::Impl {
     batch.shard_begin.resize(training.shards() + 1);
     batch.nodes.assign(collective.local_nodes().begin(), collective.local_nodes().end());
     network.Initialize(training.seed(), parameters.span(), buffers.span());
-    if (validation) evaluation.emplace(network, *validation, loss, *pool);
+    if (validation) {
+      evaluation.emplace(network, objectives, *validation, 0, plan.validation_samples, *pool);
+    } else if (plan.validation_samples > 0) {
+      evaluation.emplace(network, objectives, train, plan.train_samples, plan.validation_samples,
+                         *pool);
+    }
     if (training.has_early_stopping()) early_stopping.emplace(training.early_stopping(), network);
   }
 
@@ -89,38 +95,34 @@ struct Trainer::Impl {
   }
 
   absl::Status Step();
-  absl::StatusOr<BatchSums> TrainBatch(std::span<const int32_t> samples);
-  absl::StatusOr<BatchSums> ComputeLoss(std::span<const int32_t> samples,
-                                        TrainingPass::Loader load);
+  absl::Status TrainBatch(int64_t first, int64_t samples);
+  absl::Status ComputeLoss(std::span<const int32_t> samples, int64_t first,
+                           TrainingPass::Loader load);
+  absl::Status NotFinite(TrainingPass::Loader load);
+  std::string LossesBefore() const;
   void ApplyGradient();
   absl::Status EndEpoch(int64_t epoch);
   void BeginProfile();
   void EndProfile();
-  double SumOverBatch(const float* values);
   absl::Status CheckFiniteState() const;
   std::string StateHash() const;
 
   const JobPlan plan;
   const v1::TrainingSpec& training;
   const Network network;
+  const std::vector<Objective> objectives;  // by output
   const DataFeed train;
   const std::optional<DataFeed> validation;
   LocalCollective collective;
-  const Loss loss;
   const Augmentation augmentation;
   LearningRate learning_rate;
   ParameterUpdate update;
   TrainingPass pass;
+  TrainingLoss loss;
   AlignedBuffer<float> parameters;
   AlignedBuffer<float> buffers;
-  std::vector<int32_t> order;  // of the samples in the running epoch
-  std::vector<int32_t> batch_labels;
-  std::vector<float> batch_values;
-  std::vector<float> losses;
-  std::vector<float> correct;
-  AlignedBuffer<std::byte> block_sums;
-  std::vector<double> node_sums;
-  std::vector<int64_t> node_counts;
+  std::vector<int32_t> order;                   // of the samples in the running epoch
+  std::array<double, kToldLosses> last_losses;  // of step s at s modulo their number
   std::optional<Evaluation> evaluation;
   std::optional<EarlyStopping> early_stopping;
   Recorder recorder;
@@ -132,47 +134,37 @@ struct Trainer::Impl {
   std::unique_ptr<StepProfile> profile;  // while steps are measured
 };
 
-// Over all shards, as the contract sums across samples (rule 2).
-double Trainer::Impl::SumOverBatch(const float* values) {
-  for (size_t i = 0; i < node_counts.size(); ++i) {
-    node_counts[i] = context.batch->node_samples(context.batch->nodes[i]);
-  }
-  CombineNodeSums(context, values, nullptr, nullptr, 1, 1, 1, block_sums.data(), node_sums.data(),
-                  1);
-  collective.CombineSums(1, node_sums, node_counts);
-  return node_sums[0];
+// The loss of what Forward gave, and its gradient.
+absl::Status Trainer::Impl::ComputeLoss(std::span<const int32_t> samples, int64_t first,
+                                        TrainingPass::Loader load) {
+  const StepTimer timer(profile.get(), StepPart::kLoss,
+                        2 * batch.samples * network.output().size() * kFloat);
+  const double penalty = update.Penalty(*context.pool, parameters.span());
+  const double value = loss.Compute(context, samples, first, penalty, pass);
+  if (!std::isfinite(value)) return NotFinite(load);
+  last_losses[step % kToldLosses] = value;
+  return absl::OkStatus();
 }
 
-// The loss of what Forward gave, and its gradient.
-absl::StatusOr<BatchSums> Trainer::Impl::ComputeLoss(std::span<const int32_t> samples,
-                                                     TrainingPass::Loader load) {
-  const int64_t columns = network.output().size();
-  const StepTimer timer(profile.get(), StepPart::kLoss, 2 * batch.samples * columns * kFloat);
-  if (loss.has_classes()) {
-    train.Labels(samples, batch_labels.data());
-  } else {
-    train.Values(samples, batch_values.data());
+// Rule 13, for people.
+absl::Status Trainer::Impl::NotFinite(TrainingPass::Loader load) {
+  const Network::Node* node = pass.FirstNonFinite(context, parameters.data(), buffers.span(), load);
+  return absl::FailedPreconditionError(
+      absl::StrCat("the loss is no longer finite at step ", step + 1,
+                   node == nullptr ? ""
+                                   : absl::StrCat("; the first layer with such values is \"",
+                                                  node->name, "\" (", node->path, ")"),
+                   LossesBefore(), "; a smaller learning_rate may help"));
+}
+
+std::string Trainer::Impl::LossesBefore() const {
+  const int64_t told = std::min<int64_t>(step, kToldLosses);
+  if (told == 0) return "";
+  std::string text = told == 1 ? "; the loss before it was " : "; the losses before it were ";
+  for (int64_t s = step - told; s < step; ++s) {
+    absl::StrAppend(&text, s == step - told ? "" : ", ", last_losses[s % kToldLosses]);
   }
-  const Targets targets = {batch_labels.data(), batch_values.data()};
-  const float scale = 1.0f / static_cast<float>(batch.global_samples);
-  loss.Compute(*context.kernels, batch.samples, columns, pass.output(), targets, scale,
-               losses.data(), pass.output_gradient());
-  BatchSums sums = {.samples = batch.global_samples, .loss = SumOverBatch(losses.data())};
-  if (!std::isfinite(sums.loss)) {
-    const Network::Node* node =
-        pass.FirstNonFinite(context, parameters.data(), buffers.span(), load);
-    return absl::FailedPreconditionError(
-        absl::StrCat("the loss is no longer finite at step ", step + 1,
-                     node == nullptr ? ""
-                                     : absl::StrCat("; the first layer with such values is \"",
-                                                    node->name, "\" (", node->path, ")"),
-                     "; a smaller learning_rate may help"));
-  }
-  if (!training.metrics().empty()) {
-    MarkCorrect(batch.samples, columns, pass.output(), targets.labels, correct.data());
-    sums.correct = SumOverBatch(correct.data());
-  }
-  return sums;
+  return text;
 }
 
 void Trainer::Impl::ApplyGradient() {
@@ -184,12 +176,14 @@ void Trainer::Impl::ApplyGradient() {
                parameters.span());
 }
 
-absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch(std::span<const int32_t> samples) {
-  const StepTimer timer(profile.get(), StepPart::kStep, std::ssize(samples));
+// On `samples` samples of the epoch from number `first` on.
+absl::Status Trainer::Impl::TrainBatch(int64_t first, int64_t samples) {
+  const StepTimer timer(profile.get(), StepPart::kStep, samples);
+  const auto batch_samples = std::span<const int32_t>(order).subspan(first, samples);
   context.step = step;
   const int64_t epoch = step / plan.steps_per_epoch + 1;
   const auto load = [&](const Tile& tile, float* x) {
-    const std::span<const int32_t> loaded = samples.subspan(tile.begin, tile.samples);
+    const std::span<const int32_t> loaded = batch_samples.subspan(tile.begin, tile.samples);
     train.Inputs(*context.kernels, loaded, x);
     for (int32_t sample : loaded) {
       augmentation.Apply(epoch, sample, x);
@@ -197,14 +191,11 @@ absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch(std::span<const int32_t> sam
     }
   };
   pass.Forward(context, parameters.data(), buffers.data(), load);
-  absl::StatusOr<BatchSums> sums = ComputeLoss(samples, load);
-  if (!sums.ok()) return sums;
-  sums->loss +=
-      update.Penalty(*context.pool, parameters.span()) * static_cast<double>(batch.global_samples);
+  if (auto s = ComputeLoss(batch_samples, first, load); !s.ok()) return s;
   pass.Backward(context, parameters.data());
   pass.Reduce(context);
   ApplyGradient();
-  return sums;
+  return absl::OkStatus();
 }
 
 // Before a step: starts to measure if it is time.
@@ -237,14 +228,13 @@ absl::Status Trainer::Impl::Step() {
     }
   }
   const int64_t first = in_epoch * training.batch_size();
-  const int64_t samples = std::min(training.batch_size(), train.samples() - first);
+  const int64_t samples = std::min(training.batch_size(), plan.train_samples - first);
   SetSamples(samples, batch);
   BeginProfile();
-  auto sums = TrainBatch(std::span(order).subspan(first, samples));
-  if (!sums.ok()) return sums.status();
+  if (auto s = TrainBatch(first, samples); !s.ok()) return s;
   if (auto s = collective.status(); !s.ok()) return s;
   const double rate = learning_rate.At(step++);
-  recorder.EndStep(step, *sums, rate);
+  recorder.EndStep(step, samples, loss.StepValues(), rate);
   if (step % plan.steps_per_epoch == 0 || step == plan.total_steps) {
     if (auto s = EndEpoch(epoch); !s.ok()) return s;
   }
@@ -255,14 +245,15 @@ absl::Status Trainer::Impl::Step() {
 // After the last step of an epoch, or of all.
 absl::Status Trainer::Impl::EndEpoch(int64_t epoch) {
   if (auto s = CheckFiniteState(); !s.ok()) return s;
-  std::optional<Evaluation::Result> validated;
+  std::vector<v1::Metric> validated;
   if (evaluation) {
     validated =
         evaluation->Run(*context.kernels, *context.pool, published().data(), buffers.data());
-    validated->loss += update.Penalty(*context.pool, published());
+    v1::Metric& total = validated.front();
+    total.set_value(total.value() + update.Penalty(*context.pool, published()));
   }
-  const v1::EpochRecord& record =
-      recorder.EndEpoch(step, epoch, learning_rate.At(step - 1), validated, StateHash());
+  const v1::EpochRecord& record = recorder.EndEpoch(step, epoch, learning_rate.At(step - 1),
+                                                    loss.EndEpoch(), validated, StateHash());
   learning_rate.EndEpoch(record);
   if (early_stopping) {
     stopped_early = early_stopping->EndEpoch(record, published(), buffers.span());
@@ -282,7 +273,7 @@ absl::Status Trainer::Impl::CheckFiniteState() const {
       if (!std::all_of(values, values + tensor.size, [](float v) { return std::isfinite(v); })) {
         return absl::FailedPreconditionError(
             absl::StrCat("\"", tensor.name, "\" has values that are not finite after step ", step,
-                         "; a smaller learning_rate may help"));
+                         LossesBefore(), "; a smaller learning_rate may help"));
       }
     }
     return absl::OkStatus();
@@ -313,18 +304,18 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(
   v1::ModelSpec spec = plan.spec.model();
   auto network = Network::Build(&spec);
   if (!network.ok()) return network.status();
-  const int64_t classes =
-      Loss(plan.spec.training().losses(0)).has_classes() ? network->output().size() : 0;
-  auto train_feed = DataFeed::Create("data.train", train, *network, classes);
+  std::vector<Objective> objectives = MakeObjectives(plan.spec.training(), *network);
+  auto train_feed = DataFeed::Create("data.train", train, *network, objectives);
   if (!train_feed.ok()) return train_feed.status();
   std::optional<DataFeed> validation_feed;
   if (validation) {
-    auto feed = DataFeed::Create("data.validation", *validation, *network, classes);
+    auto feed = DataFeed::Create("data.validation", *validation, *network, objectives);
     if (!feed.ok()) return feed.status();
     validation_feed = *std::move(feed);
   }
-  return std::unique_ptr<Trainer>(new Trainer(std::make_unique<Impl>(
-      plan, *std::move(network), *std::move(train_feed), std::move(validation_feed), pool)));
+  return std::unique_ptr<Trainer>(new Trainer(
+      std::make_unique<Impl>(plan, *std::move(network), std::move(objectives),
+                             *std::move(train_feed), std::move(validation_feed), pool)));
 }
 
 Trainer::Trainer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -16,10 +16,12 @@
 
 namespace lockstep {
 
-// Inputs [n, ...] and labels [n] or targets [n, ...] as the job's data sets hold them.
+// Inputs [n, ...], labels [n] or targets [n, ...] of each output, and perhaps weights [n], as the
+// job's data sets hold them.
 struct LabelledData {
   TensorView x;
-  TensorView y;
+  std::vector<TensorView> y;
+  std::optional<TensorView> sample_weight = std::nullopt;
 };
 
 // Trains one job, step by step. Not thread-safe: one thread calls it; it spreads each step over the

@@ -24,8 +24,7 @@ namespace {
 
 // A data source of the job: the mapped files and views of them.
 struct MappedData {
-  MappedFile x_file;
-  MappedFile y_file;
+  std::vector<MappedFile> files;
   LabelledData views;
 };
 
@@ -50,12 +49,23 @@ absl::StatusOr<MappedFile> MapTensor(const v1::Dataset& dataset, const std::stri
 
 absl::StatusOr<MappedData> MapData(const v1::Dataset& dataset, const v1::DataSource& source,
                                    const DataCache& cache, BlobClient& blobs) {
-  LabelledData views;
-  absl::StatusOr<MappedFile> x = MapTensor(dataset, source.x(0), cache, blobs, views.x);
-  if (!x.ok()) return x.status();
-  absl::StatusOr<MappedFile> y = MapTensor(dataset, source.y(0), cache, blobs, views.y);
-  if (!y.ok()) return y.status();
-  return MappedData{*std::move(x), *std::move(y), std::move(views)};
+  MappedData data;
+  const auto map = [&](const std::string& name, TensorView& view) -> absl::Status {
+    absl::StatusOr<MappedFile> file = MapTensor(dataset, name, cache, blobs, view);
+    if (!file.ok()) return file.status();
+    data.files.push_back(*std::move(file));
+    return absl::OkStatus();
+  };
+  if (absl::Status s = map(source.x(0), data.views.x); !s.ok()) return s;
+  for (const std::string& name : source.y()) {
+    if (absl::Status s = map(name, data.views.y.emplace_back()); !s.ok()) return s;
+  }
+  if (!source.sample_weight().empty()) {
+    if (absl::Status s = map(source.sample_weight(), data.views.sample_weight.emplace()); !s.ok()) {
+      return s;
+    }
+  }
+  return data;
 }
 
 v1::Blob DescribeBlob(const std::string& bytes) {

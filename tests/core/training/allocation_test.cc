@@ -77,6 +77,19 @@ constexpr int64_t kSamples = 6 * 24;
 
 TEST(Allocation, NoneInAStepOfAnMlp) { ExpectNoAllocation(MlpJob(), MakeVectors(kSamples, 20, 1)); }
 TEST(Allocation, NoneInAStepOfACnn) { ExpectNoAllocation(CnnJob(), MakeImages(kSamples, 2)); }
+TEST(Allocation, NoneInAStepWithWeightsAndMetrics) {
+  v1::JobSpec job = MlpJob();
+  SmallData data = MakeVectors(kSamples, 20, 1);
+  data.weight = MakeTensor(DType::kFloat32, {kSamples}, std::vector<float>(kSamples, 0.5f));
+  job.mutable_data()->mutable_train()->set_sample_weight("weight");
+  for (float weight : {1.0f, 2.0f, 3.0f}) {
+    job.mutable_training()->mutable_losses(0)->add_class_weights(weight);
+  }
+  for (const char* metric : {"top_2_accuracy", "precision", "recall", "f1"}) {
+    job.mutable_training()->add_metrics(metric);
+  }
+  ExpectNoAllocation(job, data);
+}
 TEST(Allocation, NoneInAStepOfAResidualNetwork) {
   ExpectNoAllocation(ResidualJob(), MakeImages(kSamples, 2));
 }

@@ -47,6 +47,17 @@ Tensor Counting(DType dtype, std::vector<int64_t> shape) {
   return {};
 }
 
+// Of one output with so many values.
+std::vector<Objective> Objectives(const char* loss, int64_t columns) {
+  return {{.prefix = "",
+           .columns = columns,
+           .weight = 1,
+           .loss = Loss(ParseJson<v1::Loss>(loss)),
+           .metrics = {}}};
+}
+const char kLabels[] = R"({"sparseCategoricalCrossentropy":{}})";
+const char kValues[] = R"({"meanSquaredError":{}})";
+
 Network BuildNetwork() {
   auto spec = ParseJson<v1::ModelSpec>(R"({
       "inputs":[{"shape":[19],"scale":0.3,"offset":-7.1}],"layers":[{"dense":{"units":2}}]})");
@@ -62,7 +73,8 @@ TEST(DataFeedTest, EveryElementTypeGivesTheSameInputs) {
     for (DType dtype : kTypes) {
       SCOPED_TRACE(std::string((*table)->name) + " " + std::string(DTypeName(dtype)));
       const Tensor x = Counting(dtype, {kSamples, kSize});
-      const auto feed = DataFeed::Create("data.train", {x, labels}, network, kSamples);
+      const auto feed =
+          DataFeed::Create("data.train", {x, {labels}}, network, Objectives(kLabels, kSamples));
       ASSERT_TRUE(feed.ok()) << feed.status();
       EXPECT_EQ(feed->samples(), kSamples);
       std::vector<float> batch(samples.size() * kSize);
@@ -83,11 +95,15 @@ TEST(DataFeedTest, EveryIntegerTypeGivesTheSameLabels) {
   for (DType dtype : std::span(kTypes).first(6)) {
     for (const auto& shape : {std::vector<int64_t>{kSamples}, {kSamples, 1}}) {
       const Tensor y = Counting(dtype, shape);
-      const auto feed = DataFeed::Create("data.train", {x, y}, network, kSamples);
+      const auto feed =
+          DataFeed::Create("data.train", {x, {y}}, network, Objectives(kLabels, kSamples));
       ASSERT_TRUE(feed.ok()) << feed.status();
-      std::vector<int32_t> labels(samples.size());
-      feed->Labels(samples, labels.data());
-      EXPECT_EQ(labels, samples) << DTypeName(dtype);
+      TargetMemory memory = feed->MakeTargetMemory(0, std::ssize(samples));
+      const Targets targets = feed->GatherTargets(0, samples, memory);
+      EXPECT_EQ(std::vector(targets.labels, targets.labels + samples.size()), samples)
+          << DTypeName(dtype);
+      EXPECT_EQ(targets.values, nullptr);
+      EXPECT_EQ(targets.weights, nullptr);
     }
   }
 }
@@ -98,11 +114,60 @@ TEST(DataFeedTest, EveryElementTypeGivesTheSameValues) {
   const std::vector<int32_t> samples = {4, 0, 3};
   for (DType dtype : kTypes) {
     const Tensor y = Counting(dtype, {kSamples, 2});
-    const auto feed = DataFeed::Create("data.train", {x, y}, network, 0);
+    const auto feed = DataFeed::Create("data.train", {x, {y}}, network, Objectives(kValues, 2));
     ASSERT_TRUE(feed.ok()) << feed.status();
-    std::vector<float> values(samples.size() * 2);
-    feed->Values(samples, values.data());
-    EXPECT_EQ(values, (std::vector<float>{8, 9, 0, 1, 6, 7})) << DTypeName(dtype);
+    TargetMemory memory = feed->MakeTargetMemory(0, std::ssize(samples));
+    const Targets targets = feed->GatherTargets(0, samples, memory);
+    EXPECT_EQ(std::vector(targets.values, targets.values + 6),
+              (std::vector<float>{8, 9, 0, 1, 6, 7}))
+        << DTypeName(dtype);
+  }
+}
+
+TEST(DataFeedTest, EveryElementTypeGivesTheSameWeights) {
+  const Network network = BuildNetwork();
+  const Tensor x = Counting(DType::kUint8, {kSamples, kSize});
+  const Tensor y = Counting(DType::kUint8, {kSamples});
+  const std::vector<int32_t> samples = {4, 0, 3};
+  for (DType dtype : kTypes) {
+    const auto feed =
+        DataFeed::Create("data.train", {x, {y}, TensorView(Counting(dtype, {kSamples}))}, network,
+                         Objectives(kLabels, kSamples));
+    ASSERT_TRUE(feed.ok()) << feed.status();
+    TargetMemory memory = feed->MakeTargetMemory(0, 64);
+    const Targets targets = feed->GatherTargets(0, samples, memory);
+    EXPECT_EQ(std::vector(targets.weights, targets.weights + 3), (std::vector<float>{4, 0, 3}))
+        << DTypeName(dtype);
+  }
+}
+
+TEST(DataFeedTest, RefusesWeightsAndTargetsOutOfRange) {
+  const Network network = BuildNetwork();
+  const Tensor x = Counting(DType::kUint8, {kSamples, kSize});
+  const auto refused = [&](const char* loss, const Tensor& y, const std::optional<Tensor>& weight,
+                           const std::string& message) {
+    LabelledData data = {x, {y}};
+    if (weight) data.sample_weight = *weight;
+    const auto feed = DataFeed::Create("data.train", data, network, Objectives(loss, 2));
+    ASSERT_FALSE(feed.ok()) << "accepted, instead of: " << message;
+    EXPECT_EQ(feed.status().message(), message);
+  };
+  const auto weights = [](float third) {
+    return MakeTensor(DType::kFloat32, {kSamples}, std::vector<float>{1, 1, third, 1, 1});
+  };
+  const Tensor labels = MakeTensor(DType::kUint8, {kSamples}, std::vector<uint8_t>(kSamples));
+  refused(kLabels, labels, weights(-0.5f),
+          "data.train.sample_weight: of sample 2 is -0.5; must be >= 0");
+  refused(kLabels, labels, weights(std::nanf("")),
+          "data.train.sample_weight: value 0 of sample 2 is nan; must be a finite 32-bit float");
+  refused(kLabels, labels,
+          MakeTensor(DType::kInt8, {kSamples}, std::vector<int8_t>{0, -3, 0, 0, 0}),
+          "data.train.sample_weight: of sample 1 is -3; must be >= 0");
+  for (const char* loss : {R"({"binaryCrossentropy":{}})", R"({"categoricalCrossentropy":{}})"}) {
+    std::vector<float> targets(2 * kSamples, 1);
+    targets[7] = 1.5f;
+    refused(loss, MakeTensor(DType::kFloat32, {kSamples, 2}, targets), std::nullopt,
+            "data.train.y: value 1 of sample 3 is 1.5; must be within [0, 1]");
   }
 }
 
@@ -117,8 +182,8 @@ TEST(DataFeedTest, TakesUnalignedBytes) {
     return TensorView(tensor.dtype, tensor.shape, std::span(memory).subspan(1));
   };
   std::vector<std::byte> x_bytes, y_bytes;
-  const auto feed =
-      DataFeed::Create("data.train", {shifted(x, x_bytes), shifted(y, y_bytes)}, network, kSamples);
+  const auto feed = DataFeed::Create("data.train", {shifted(x, x_bytes), {shifted(y, y_bytes)}},
+                                     network, Objectives(kLabels, kSamples));
   ASSERT_TRUE(feed.ok()) << feed.status();
   std::vector<float> batch(kSize);
   const int32_t sample = 2;

@@ -9,39 +9,10 @@
 #include <limits>
 #include <string>
 
-#include "tests/core/training/small_job.h"
+#include "tests/core/training/plan_request.h"
 
 namespace lockstep {
 namespace {
-
-constexpr int64_t kMemory = int64_t{1} << 30;
-
-struct Request {
-  v1::JobSpec spec = MlpJob();
-  v1::Dataset train = MakeVectors(100, 20, 1).Describe("small");
-  v1::Dataset validation = MakeVectors(30, 20, 2).Describe("held-out");
-  int64_t memory = kMemory;
-
-  absl::StatusOr<JobPlan> Plan() const { return PlanJob(spec, train, &validation, memory); }
-};
-
-struct Refusal {
-  std::function<void(Request&)> change;
-  std::string message;  // a part of it
-};
-
-void ExpectRefused(std::initializer_list<Refusal> refusals,
-                   absl::StatusCode code = absl::StatusCode::kInvalidArgument) {
-  for (const Refusal& refusal : refusals) {
-    Request request;
-    refusal.change(request);
-    const auto plan = request.Plan();
-    ASSERT_FALSE(plan.ok()) << "accepted, instead of: " << refusal.message;
-    EXPECT_EQ(plan.status().code(), code) << plan.status();
-    EXPECT_NE(plan.status().message().find(refusal.message), std::string::npos)
-        << "expected: " << refusal.message << "\n     got: " << plan.status().message();
-  }
-}
 
 v1::TrainingSpec& Training(Request& r) { return *r.spec.mutable_training(); }
 v1::Layer* Layer(Request& r, int i) { return r.spec.mutable_model()->mutable_layers(i); }
@@ -53,20 +24,6 @@ TEST(PlanJobTest, AcceptsWhatTheRefusalsChange) {
   EXPECT_EQ(plan->total_steps, 10);
   EXPECT_GT(plan->memory_bytes, 0);
   EXPECT_EQ(plan->fingerprint.size(), 64u);
-}
-
-TEST(PlanJobTest, RefusesLabelsOutsideTheClasses) {
-  const auto labels = [](double min, double max) {
-    return [=](Request& r) {
-      for (v1::Tensor& tensor : *r.train.mutable_tensors()) {
-        if (tensor.name() != "y") continue;
-        tensor.set_min_value(min);
-        tensor.set_max_value(max);
-      }
-    };
-  };
-  ExpectRefused({{labels(-1, 2), "data.train.y: labels of \"y\" go from -1 to 2"},
-                 {labels(0, 1000), "to 1000, but the model has classes 0 to "}});
 }
 
 TEST(PlanJobTest, RefusesModelsWithoutWeights) {
@@ -104,28 +61,6 @@ TEST(PlanJobTest, RefusesNumbersOutOfRange) {
   });
 }
 
-TEST(PlanJobTest, RefusesLossesAndMetricsThatDoNotFit) {
-  ExpectRefused({
-      {[](Request& r) { Training(r).clear_losses(); },
-       "training.losses: must have one loss, got 0"},
-      {[](Request& r) { Training(r).add_metrics("f1"); },
-       "training.metrics: \"f1\" is unknown; there is accuracy"},
-      {[](Request& r) { Training(r).mutable_losses(0)->mutable_mean_squared_error(); },
-       "training.metrics: accuracy needs the loss sparse_categorical_crossentropy"},
-      {[](Request& r) {
-         auto* loss = Training(r).mutable_losses(0)->mutable_sparse_categorical_crossentropy();
-         loss->set_from_logits(true);
-       },
-       "from_logits: must be false, because the last layer \"dense_1\" ends in a softmax"},
-      {[](Request& r) { Layer(r, 2)->mutable_dense()->clear_activation(); },
-       "from_logits: must be true, or the last layer end in a softmax; \"dense_1\" does not"},
-      {[](Request& r) { Layer(r, 2)->mutable_dense()->set_units(1); },
-       "needs an output [N, classes] with at least 2 classes, but layer \"dense_1\" gives [N, 1]"},
-      {[](Request& r) { Layer(r, 2)->mutable_dense()->set_units(0); },
-       "model.layers[2].dense.units: must be >= 1, got 0"},
-  });
-}
-
 TEST(PlanJobTest, RefusesOptimizersThatCannotStep) {
   const auto adam = [](Request& r) { return Training(r).mutable_optimizer()->mutable_adam(); };
   const auto sgd = [](Request& r) { return Training(r).mutable_optimizer()->mutable_sgd(); };
@@ -147,46 +82,6 @@ TEST(PlanJobTest, RefusesOptimizersThatCannotStep) {
       {[&](Request& r) { sgd(r)->set_momentum(1.5); },
        "training.optimizer.sgd.momentum: must be within [0, 1], got 1.5"},
       {[&](Request& r) { sgd(r)->set_momentum(kNan); }, "must be within [0, 1], got nan"},
-  });
-}
-
-TEST(PlanJobTest, RefusesDataThatDoesNotFit) {
-  const auto x = [](v1::Dataset& d) { return d.mutable_tensors(0); };
-  const auto y = [](v1::Dataset& d) { return d.mutable_tensors(1); };
-  const auto regression = [](Request& r) {
-    Training(r).clear_metrics();
-    Training(r).mutable_losses(0)->mutable_mean_squared_error();
-  };
-  ExpectRefused({
-      {[](Request& r) { r.spec.mutable_data()->mutable_train()->add_y("labels"); },
-       "data.train.y: data set \"small\" has no tensor \"labels\"; it has x, y"},
-      {[](Request& r) { r.spec.mutable_data()->mutable_validation()->add_x("images"); },
-       "data.validation.x: data set \"held-out\" has no tensor \"images\"; it has x, y"},
-      {[&](Request& r) { y(r.train)->set_shape(0, 99); },
-       "data.train: \"x\" has 100 samples, but \"y\" has 99"},
-      {[&](Request& r) { x(r.train)->set_shape(0, 0); }, "data.train.x: \"x\" has no samples"},
-      {[&](Request& r) { x(r.train)->clear_shape(); }, "data.train.x: \"x\" has no samples"},
-      {[&](Request& r) { x(r.train)->set_shape(0, int64_t{1} << 31); },
-       "data.train.x: \"x\" has 2147483648 samples; at most 2147483647"},
-      {[&](Request& r) { x(r.train)->set_shape(1, 21); },
-       "data.train.x: samples of \"x\" have shape [21], but model.inputs[0].shape is [20]"},
-      {[&](Request& r) { x(r.validation)->add_shape(3); },
-       "data.validation.x: samples of \"x\" have shape [20, 3], but model.inputs[0].shape is [20]"},
-      // Products beyond 64 bits are no match for anything.
-      {[&](Request& r) {
-         x(r.train)->set_shape(1, int64_t{1} << 62);
-         x(r.train)->add_shape(int64_t{1} << 62);
-       },
-       "but model.inputs[0].shape is [20]"},
-      {[&](Request& r) { y(r.train)->set_dtype("float32"); },
-       "data.train.y: labels must be integers, but \"y\" is float32"},
-      {[&](Request& r) { y(r.train)->add_shape(3); },
-       "data.train.y: must hold one label a sample, but samples of \"y\" have shape [3]"},
-      {[&](Request& r) {
-         regression(r);
-         y(r.train)->add_shape(4);
-       },
-       "data.train.y: samples of \"y\" have shape [4], but the model's output is [3]"},
   });
 }
 

@@ -33,12 +33,12 @@ void ForEachCase(const std::string& kind, Check check) {
 TEST(KerasOracleTest, Loss) {
   ForEachCase("loss", [](const GoldenCase& golden, const kernels::KernelTable& kernels) {
     const Loss loss(golden.Spec<v1::Loss>());
-    const std::string output = loss.has_classes() ? "logits" : "prediction";
+    const std::string output = loss.has_labels() ? "logits" : "prediction";
     const GoldenTensor& y = golden[output];
     const int64_t rows = y.shape[0];
     std::vector<int32_t> labels;
     Targets targets;
-    if (loss.has_classes()) {
+    if (loss.has_labels()) {
       labels.assign(golden["labels"].values.begin(), golden["labels"].values.end());
       targets.labels = labels.data();
     } else {

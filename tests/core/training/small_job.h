@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -22,16 +23,23 @@ Tensor MakeTensor(DType dtype, std::vector<int64_t> shape, const std::vector<T>&
   return tensor;
 }
 
-// Inputs and labels or targets, and the data set they would be registered as.
+// Inputs, labels or targets and perhaps weights, and the data set they would be registered as.
 struct SmallData {
   Tensor x;
   Tensor y;
+  std::optional<Tensor> weight = std::nullopt;
 
-  LabelledData view() const { return {x, y}; }
+  LabelledData view() const {
+    LabelledData view = {x, {y}};
+    if (weight) view.sample_weight = *weight;
+    return view;
+  }
   v1::Dataset Describe(const std::string& name) const {
     v1::Dataset dataset;
     dataset.set_name(name);
-    for (const auto& [tensor_name, tensor] : {std::pair("x", &x), std::pair("y", &y)}) {
+    for (const auto& [tensor_name, tensor] : {std::pair("x", &x), std::pair("y", &y),
+                                              std::pair("weight", weight ? &*weight : nullptr)}) {
+      if (tensor == nullptr) continue;
       v1::Tensor& described = *dataset.add_tensors();
       described.set_name(tensor_name);
       described.set_dtype(std::string(DTypeName(tensor->dtype)));

@@ -235,9 +235,12 @@ TEST(TrainerTest, ALossThatIsNotFiniteEndsWithStepAndLayer) {
     ASSERT_TRUE((*trainer)->Step().ok());
     const absl::Status status = (*trainer)->Step();
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    const std::string before =
+        absl::StrCat((*trainer)->TakeEvents().front().step().metrics(0).last());
     EXPECT_EQ(status.message(),
               "the loss is no longer finite at step 2; the first layer with such values is "
-              "\"first\" (model.layers[1].dense); a smaller learning_rate may help");
+              "\"first\" (model.layers[1].dense); the loss before it was " +
+                  before + "; a smaller learning_rate may help");
     EXPECT_EQ((*trainer)->step(), 1) << "the step that failed does not count";
   }
 }

@@ -1,0 +1,93 @@
+#include "core/training/training_loss.h"
+
+#include <utility>
+
+#include "core/layers/row_sums.h"
+
+namespace lockstep {
+
+TrainingLoss::TrainingLoss(std::span<const Objective> objectives, const DataFeed& data,
+                           int64_t samples, const Capacity& capacity, int nodes)
+    : objectives_(objectives),
+      data_(data),
+      sums_(objectives.size()),
+      block_sums_(RowSumsBytes(capacity, 1, 1)),
+      node_sums_(nodes),
+      node_counts_(nodes) {
+  for (size_t o = 0; o < objectives.size(); ++o) {
+    targets_.push_back(data.MakeTargetMemory(o, capacity.samples));
+    scores_.emplace_back(objectives[o], samples);
+  }
+  step_values_.resize(StepNames().size());
+}
+
+int64_t TrainingLoss::MemoryBytes(std::span<const Objective> objectives, int64_t samples,
+                                  const Capacity& capacity) {
+  int64_t bytes = RowSumsBytes(capacity, 1, 1);
+  for (const Objective& objective : objectives) {
+    // Targets and a weight.
+    const int64_t floats = (objective.loss.has_labels() ? 1 : objective.columns) + 1;
+    bytes += Scores::MemoryBytes(objective, samples) +
+             capacity.samples * floats * static_cast<int64_t>(sizeof(float));
+  }
+  return bytes;
+}
+
+// Over all shards, as the contract sums across samples (rule 2).
+double TrainingLoss::SumOverBatch(const StepContext& step, const float* values) {
+  for (size_t i = 0; i < node_counts_.size(); ++i) {
+    node_counts_[i] = step.batch->node_samples(step.batch->nodes[i]);
+  }
+  CombineNodeSums(step, values, nullptr, nullptr, 1, 1, 1, block_sums_.data(), node_sums_.data(),
+                  1);
+  step.collective->CombineSums(1, node_sums_, node_counts_);
+  return node_sums_[0];
+}
+
+double TrainingLoss::Compute(const StepContext& step, std::span<const int32_t> samples,
+                             int64_t first, double penalty, TrainingPass& pass) {
+  const Batch& batch = *step.batch;
+  const auto rows = std::ssize(samples);
+  size_t next = 1;
+  step_values_[0] = penalty;
+  penalties_ += penalty * static_cast<double>(batch.global_samples);
+  for (size_t o = 0; o < objectives_.size(); ++o) {
+    const Objective& objective = objectives_[o];
+    const float scale = 1.0f / static_cast<float>(batch.global_samples) * objective.weight;
+    const Targets targets = data_.GatherTargets(o, samples, targets_[o]);
+    scores_[o].Measure(*step.kernels, first, rows, pass.output(), targets, scale,
+                       pass.output_gradient());
+    const double sum = SumOverBatch(step, scores_[o].losses(first));
+    sums_[o] += sum;
+    step_values_[0] += objective.weight * (sum / static_cast<double>(batch.global_samples));
+    for (size_t m = 0; m < objective.metrics.size(); ++m) {
+      if (objective.metrics[m].in_steps()) {
+        step_values_[next++] = scores_[o].Value(m, first, rows);
+      }
+    }
+  }
+  samples_ = first + rows;
+  return step_values_[0];
+}
+
+std::vector<std::string> TrainingLoss::StepNames() const {
+  std::vector<std::string> names = {"loss"};
+  for (const Objective& objective : objectives_) {
+    for (const Metric& metric : objective.metrics) {
+      if (metric.in_steps()) names.push_back(objective.prefix + metric.name());
+    }
+  }
+  return names;
+}
+
+std::vector<v1::Metric> TrainingLoss::EndEpoch() {
+  for (double& sum : sums_) sum /= static_cast<double>(samples_);
+  std::vector<v1::Metric> metrics = DescribeScores(objectives_, scores_, sums_, samples_);
+  metrics.front().set_value(metrics.front().value() + penalties_ / static_cast<double>(samples_));
+  sums_.assign(sums_.size(), 0.0);
+  penalties_ = 0;
+  samples_ = 0;
+  return metrics;
+}
+
+}  // namespace lockstep
