@@ -17,8 +17,15 @@ namespace lockstep {
 struct NetworkTensor {
   std::string name;  // "conv2d.kernel"
   TensorSpec spec;
+  bool trainable;  // of a parameter: false when its layer is frozen
   int64_t offset;  // in floats; a multiple of 16
   int64_t size;
+};
+
+// Values [begin, end) of a flat vector.
+struct FlatRange {
+  int64_t begin;
+  int64_t end;
 };
 
 // A graph of layers with everything that follows from their specs: shapes, and where each tensor
@@ -42,6 +49,7 @@ class Network {
     // Values that it reads: 0 is the network's input, i + 1 the output of node i.
     std::vector<int> inputs;
     Shape output;
+    bool trainable;  // has parameters, and they learn
     int first_parameter;
     int parameter_count;
     int first_buffer;
@@ -66,6 +74,9 @@ class Network {
   // Floats of the flat vectors.
   int64_t parameters_size() const { return parameters_size_; }
   int64_t buffers_size() const { return buffers_size_; }
+
+  // Where the parameters that learn lie: as few ranges as possible, ascending.
+  std::vector<FlatRange> trainable_ranges() const;
 
   // Fills both vectors with their initial values.
   void Initialize(uint64_t seed, std::span<float> parameters, std::span<float> buffers) const;

@@ -103,6 +103,18 @@ absl::Status CheckLoss(const v1::TrainingSpec& training, const Network& network)
   return absl::OkStatus();
 }
 
+// Groups of shards must be equally many shards each.
+absl::Status CheckShardGroups(const v1::ModelSpec& model, int shards) {
+  for (int i = 0; i < model.layers_size(); ++i) {
+    const int64_t group = model.layers(i).batch_normalization().group_shards();
+    if (group > 0 && shards % group != 0) {
+      return Invalid("model.layers[", i, "].batch_normalization.group_shards: must divide the ",
+                     shards, " of training.shards, got ", group);
+    }
+  }
+  return absl::OkStatus();
+}
+
 const v1::Tensor* FindTensor(const v1::Dataset& dataset, const std::string& name) {
   const auto found = std::find_if(dataset.tensors().begin(), dataset.tensors().end(),
                                   [&](const v1::Tensor& t) { return t.name() == name; });
@@ -225,8 +237,10 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
   plan.spec = spec;
   auto network = Network::Build(plan.spec.mutable_model());
   if (!network.ok()) return network.status();
-  if (network->parameters().empty()) {
-    return Invalid("model.layers: no layer has weights that could be trained");
+  if (network->trainable_ranges().empty()) {
+    return Invalid(
+        "model.layers: no layer has weights that could be trained",
+        network->parameters().empty() ? "" : "; trainable is false in all that have some");
   }
 
   v1::TrainingSpec& training = *plan.spec.mutable_training();
@@ -255,6 +269,7 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
   if (auto s = CheckRange("max_steps", training.max_steps(), 0, kMaxSteps); !s.ok()) return s;
   if (auto s = CheckRange("shards", training.shards(), 0, kMaxShards); !s.ok()) return s;
   if (training.shards() == 0) training.set_shards(DefaultShards(training.batch_size()));
+  if (auto s = CheckShardGroups(plan.spec.model(), training.shards()); !s.ok()) return s;
   if (!training.has_shuffle()) training.set_shuffle(true);
   if (auto s = CheckRange("log_every", training.log_every(), 0, kMaxSteps); !s.ok()) return s;
   if (training.log_every() == 0) training.set_log_every(50);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/kernels/kernels.h"
+#include "core/network/network.h"
 #include "core/parallel/thread_pool.h"
 #include "core/tensor/aligned_buffer.h"
 #include "lockstep/v1/training.pb.h"
@@ -25,8 +26,8 @@ class Optimizer {
 
   double learning_rate() const;
 
-  // Step number `step`, from 1.
-  void Apply(const kernels::KernelTable& kernels, ThreadPool& pool, int64_t step,
+  // Step number `step`, from 1, of the parameters in `range`; both vectors whole.
+  void Apply(const kernels::KernelTable& kernels, ThreadPool& pool, int64_t step, FlatRange range,
              std::span<const float> gradient, std::span<float> parameters);
 
  private:

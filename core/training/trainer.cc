@@ -92,6 +92,7 @@ struct Trainer::Impl {
   LocalCollective collective;
   const Loss loss;
   Optimizer optimizer;
+  const std::vector<FlatRange> trainable_ranges = network.trainable_ranges();
   TrainingPass pass;
   AlignedBuffer<float> parameters;
   AlignedBuffer<float> buffers;
@@ -160,7 +161,10 @@ void Trainer::Impl::ApplyGradient() {
   const int64_t vectors = 1 + 2 * (1 + std::ssize(optimizer.slots()));
   const StepTimer timer(profile.get(), StepPart::kOptimizer,
                         vectors * network.parameters_size() * kFloat);
-  optimizer.Apply(*context.kernels, *context.pool, step + 1, pass.gradient(), parameters.span());
+  for (const FlatRange& range : trainable_ranges) {
+    optimizer.Apply(*context.kernels, *context.pool, step + 1, range, pass.gradient(),
+                    parameters.span());
+  }
 }
 
 absl::StatusOr<BatchSums> Trainer::Impl::TrainBatch(std::span<const int32_t> samples) {

@@ -142,7 +142,7 @@ TEST(OptimizerTest, ThreadsDoNotMatter) {
       Optimizer optimizer(spec, kParameters);
       std::vector<float> weights(kParameters, 0.1f);
       for (int step = 1; step <= 3; ++step) {
-        optimizer.Apply(*kernels::Kernels(), pool, step, gradient, weights);
+        optimizer.Apply(*kernels::Kernels(), pool, step, {0, kParameters}, gradient, weights);
       }
       EXPECT_EQ(std::ssize(optimizer.slots()), Optimizer::SlotCount(spec));
       for (const auto& slot : optimizer.slots()) {

@@ -88,7 +88,7 @@ TEST(KerasOracleTest, Optimizer) {
     const auto size = static_cast<int64_t>(w.size());
     Optimizer optimizer(WithDefaults(golden.Spec<v1::Optimizer>()), size);
     for (int step = 1; golden.has("g_" + std::to_string(step)); ++step) {
-      optimizer.Apply(kernels, pool, step, golden["g_" + std::to_string(step)].values, w);
+      optimizer.Apply(kernels, pool, step, {0, size}, golden["g_" + std::to_string(step)].values, w);
       const std::string after = "w_after_" + std::to_string(step);
       // Weights start at about 1e-3, so a step of 1e-3 shows in five digits.
       ExpectEachClose(w, golden[after], after, 1e-3);
