@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "core/data/digest.h"
 #include "core/data/tensor.h"
+#include "core/network/initial_weights.h"
 #include "core/network/network.h"
 #include "core/network/training_pass.h"
 #include "core/parallel/shards.h"
@@ -241,6 +242,10 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
     return Invalid(
         "model.layers: no layer has weights that could be trained",
         network->parameters().empty() ? "" : "; trainable is false in all that have some");
+  }
+
+  if (plan.spec.has_initial_weights()) {
+    if (auto s = CheckInitialWeights(*network, plan.spec.initial_weights()); !s.ok()) return s;
   }
 
   v1::TrainingSpec& training = *plan.spec.mutable_training();

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -27,10 +28,11 @@ struct LabelledData {
 class Trainer {
  public:
   // Checks the data's values (labels within the classes, no NaN or infinity): INVALID_ARGUMENT with
-  // the sample's number.
+  // the sample's number. `initial_weights`: the safetensors file that the plan's spec names, 4-byte
+  // aligned; INVALID_ARGUMENT lists all of it that does not fit. Only read here.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(
       const JobPlan& plan, const LabelledData& train, const std::optional<LabelledData>& validation,
-      ThreadPool* pool);
+      ThreadPool* pool, std::string_view initial_weights = {});
   ~Trainer();
 
   bool done() const;

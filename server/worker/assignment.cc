@@ -7,7 +7,9 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -29,6 +31,13 @@ struct MappedData {
   LabelledData views;
 };
 
+absl::StatusOr<MappedFile> MapBlob(const v1::Blob& blob, const DataCache& cache,
+                                   BlobClient& blobs) {
+  return cache.Get(blob, [&](const std::string& sha256, int64_t offset, DataCache::Sink sink) {
+    return blobs.Fetch(sha256, offset, sink);
+  });
+}
+
 absl::StatusOr<MappedFile> MapTensor(const v1::Dataset& dataset, const std::string& name,
                                      const DataCache& cache, BlobClient& blobs, TensorView& view) {
   const auto tensor = std::find_if(dataset.tensors().begin(), dataset.tensors().end(),
@@ -38,10 +47,7 @@ absl::StatusOr<MappedFile> MapTensor(const v1::Dataset& dataset, const std::stri
   if (!dtype.has_value()) {
     return absl::InternalError(absl::StrCat("data set ", dataset.name(), " has no usable ", name));
   }
-  absl::StatusOr<MappedFile> file = cache.Get(
-      tensor->blob(), [&](const std::string& sha256, int64_t offset, DataCache::Sink sink) {
-        return blobs.Fetch(sha256, offset, sink);
-      });
+  absl::StatusOr<MappedFile> file = MapBlob(tensor->blob(), cache, blobs);
   if (file.ok()) {
     view = TensorView(*dtype, {tensor->shape().begin(), tensor->shape().end()}, file->bytes());
   }
@@ -88,7 +94,8 @@ void SendSnapshot(const Trainer& trainer, int64_t request_id, ServerLink& link) 
 
 // OK once the job is trained or stopped; an error is the job's own fault.
 absl::Status Train(const v1::Assignment& assignment, const LabelledData& train,
-                   const std::optional<LabelledData>& validation, int threads, ServerLink& link) {
+                   const std::optional<LabelledData>& validation, std::string_view initial_weights,
+                   int threads, ServerLink& link) {
   // The server has checked the job, memory included.
   absl::StatusOr<JobPlan> plan =
       PlanJob(assignment.spec(), assignment.train(),
@@ -98,7 +105,7 @@ absl::Status Train(const v1::Assignment& assignment, const LabelledData& train,
   const int wanted = plan->spec.resources().threads();
   ThreadPool pool(wanted == 0 ? threads : std::min(wanted, threads));
   absl::StatusOr<std::unique_ptr<Trainer>> created =
-      Trainer::Create(*plan, train, validation, &pool);
+      Trainer::Create(*plan, train, validation, &pool, initial_weights);
   if (!created.ok()) return created.status();
   Trainer& trainer = **created;
 
@@ -129,10 +136,10 @@ absl::Status Train(const v1::Assignment& assignment, const LabelledData& train,
 
 // The one place where what libraries throw becomes the job's failure.
 absl::Status TrainGuarded(const v1::Assignment& assignment, const LabelledData& train,
-                          const std::optional<LabelledData>& validation, int threads,
-                          ServerLink& link) {
+                          const std::optional<LabelledData>& validation,
+                          std::string_view initial_weights, int threads, ServerLink& link) {
   try {
-    return Train(assignment, train, validation, threads, link);
+    return Train(assignment, train, validation, initial_weights, threads, link);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("the worker ran out of memory");
   } catch (const std::exception& error) {
@@ -154,9 +161,20 @@ absl::Status RunAssignment(const v1::Assignment& assignment, int threads, const 
     if (!mapped.ok()) return mapped.status();
     validation = *std::move(mapped);
   }
-  const absl::Status trained = TrainGuarded(
-      assignment, train->views,
-      validation.has_value() ? std::optional(validation->views) : std::nullopt, threads, link);
+  std::optional<MappedFile> weights_file;
+  std::string_view initial_weights;
+  if (assignment.spec().has_initial_weights()) {
+    absl::StatusOr<MappedFile> mapped =
+        MapBlob(assignment.spec().initial_weights().safetensors(), cache, blobs);
+    if (!mapped.ok()) return mapped.status();
+    weights_file = *std::move(mapped);
+    const std::span<const std::byte> bytes = weights_file->bytes();
+    initial_weights = {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
+  const absl::Status trained =
+      TrainGuarded(assignment, train->views,
+                   validation.has_value() ? std::optional(validation->views) : std::nullopt,
+                   initial_weights, threads, link);
   if (!trained.ok()) {
     v1::WorkerMessage message;
     message.mutable_outcome()->set_failure(std::string(trained.message()));

@@ -178,3 +178,55 @@ def batch_normalization_variants(out):
     frozen(out, "frozen_rows", values("bnv_frozen", 8, 5))
     frozen(out, "frozen_image", values("bnv_frozen_image", 3, 4, 2, 5))
     frozen(out, "frozen_axis", values("bnv_frozen_axis", 3, 4, 2, 5), axis=1)
+
+
+def peer_weights(out):
+    """Models of the peers with their weights under their own names, and what they predict."""
+    torch.manual_seed(7)
+    model = torch.nn.Sequential()
+    model.add_module("features", torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, (3, 2)), torch.nn.BatchNorm2d(4), torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 4, 2, groups=2, bias=False)))
+    model.add_module("flat", torch.nn.Flatten())
+    model.add_module("norm", torch.nn.BatchNorm1d(36))
+    model.add_module("hidden", torch.nn.Linear(36, 5))
+    model.add_module("act", torch.nn.Tanh())
+    model.add_module("norm2", torch.nn.BatchNorm1d(5))
+    model.add_module("classes", torch.nn.Linear(5, 3))
+    state = {}
+    for name, tensor in model.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        value = values("peer/" + name, *tensor.shape)
+        state[name] = np.abs(value) + 0.5 if name.endswith("running_var") else value
+    model.load_state_dict({k: torch.tensor(v) for k, v in state.items()}, strict=False)
+    model = model.double().eval()
+    x = values("peer/x", 4, 6, 5, 2)
+    y = model(torch.tensor(x, dtype=torch.float64).permute(0, 3, 1, 2))
+    norm = {"batchNormalization": {"convention": "pytorch"}}
+    layers = [
+        {"name": "features/0", "conv2d": {"filters": 4, "kernelSize": [3, 2]}},
+        {"name": "features/1", **norm}, {"activation": {"activation": "relu"}},
+        {"name": "features_3", "conv2d": {"filters": 4, "kernelSize": [2], "groups": 2,
+                                          "useBias": False}},
+        {"flatten": {}}, {"name": "norm", **norm}, {"name": "hidden", "dense": {"units": 5}},
+        {"activation": {"activation": "tanh"}}, {"name": "norm2", **norm},
+        {"name": "classes", "dense": {"units": 3}}]
+    out.case("pytorch", {"inputs": [{"shape": [6, 5, 2]}], "layers": layers}, x=x, y=y, **state)
+
+    keras.utils.set_random_seed(7)
+    inputs = keras.Input((6, 5, 2), name="input")
+    h = keras.layers.Conv2D(3, 2, name="conv", dtype="float64", data_format="channels_last")(inputs)
+    h = keras.layers.BatchNormalization(name="norm", dtype="float64")(h)
+    h = keras.layers.Flatten(name="flat", dtype="float64", data_format="channels_last")(h)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="classes", dtype="float64")(h))
+    state = {}
+    for variable in model.variables:
+        value = values("keras/" + variable.path, *variable.shape)
+        state[variable.path] = np.abs(value) + 0.5 if "variance" in variable.path else value
+        variable.assign(state[variable.path])
+    layers = [{"name": "conv", "conv2d": {"filters": 3, "kernelSize": [2]}},
+              {"name": "norm", "batchNormalization": {}}, {"flatten": {}},
+              {"name": "classes", "dense": {"units": 3}}]
+    out.case("keras", {"inputs": [{"shape": [6, 5, 2]}], "layers": layers}, x=x,
+             y=model(leaf(x), training=False), **state)

@@ -23,7 +23,7 @@ os.environ["KERAS_BACKEND"] = "torch"
 import keras
 import numpy as np
 import torch
-from golden_batchnorm import batch_normalization_variants
+from golden_batchnorm import batch_normalization_variants, peer_weights
 from keras.src.backend.common import dtypes
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -425,7 +425,8 @@ def network(out):
 
 
 KINDS = [batch_normalization, dense, conv2d, max_pooling2d, global_average_pooling2d, activation,
-         loss, optimizer, network, batch_normalization_variants]
+         loss, optimizer, network, batch_normalization_variants,
+         peer_weights]
 
 
 def specs(path):

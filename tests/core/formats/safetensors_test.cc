@@ -105,7 +105,7 @@ TEST(SafetensorsTest, HostileHeadersAreRefused) {
       "{\"w\":{\"dtype\":\"F32\",\"shape\":[2]}}",
       "{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8],\"more\":1}}",
       "{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4,8]}}",
-      "{\"w\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,8]}}",
+      "{\"w\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]}}",
       "{\"__metadata__\":{\"a\":1}," + good + "}",
       "{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}," + good + "}",
       "{\"__metadata__\":{},\"__metadata__\":{}," + good + "}",
