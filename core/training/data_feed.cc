@@ -11,6 +11,7 @@ namespace {
 
 // INVALID_ARGUMENT for the first value that is not a finite float.
 absl::Status CheckFinite(absl::string_view path, absl::string_view name, const TensorView& tensor) {
+  if (tensor.shape.empty()) return absl::OkStatus();  // no targets
   if (tensor.dtype != DType::kFloat32 && tensor.dtype != DType::kFloat64) return absl::OkStatus();
   const int64_t count = ElementCount(tensor.shape);
   const int64_t size = count / std::max<int64_t>(1, tensor.shape[0]);

@@ -18,7 +18,7 @@ namespace lockstep {
 class DataFeed {
  public:
   // Checks every value: INVALID_ARGUMENT names `path` ("data.train"), tensor and sample. `classes`
-  // is 0 when the targets are values.
+  // is 0 when the targets are values, or when there are none (y without a shape).
   static absl::StatusOr<DataFeed> Create(absl::string_view path, const LabelledData& data,
                                          const Network& network, int64_t classes);
 

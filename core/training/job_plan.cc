@@ -14,6 +14,7 @@
 #include "core/parallel/thread_pool.h"
 #include "core/training/evaluation.h"
 #include "core/training/optimizer.h"
+#include "core/training/population_statistics.h"
 
 namespace lockstep {
 namespace {
@@ -134,43 +135,56 @@ bool ShapesFit(std::span<const int64_t> data, std::span<const int64_t> wanted) {
   return without_ones(data) == without_ones(wanted);
 }
 
+// Names the tensors of a source that the data set must have, with samples in them.
+absl::StatusOr<const v1::Tensor*> CheckTensor(absl::string_view path, const std::string& name,
+                                              const v1::Dataset& dataset) {
+  const v1::Tensor* tensor = FindTensor(dataset, name);
+  if (tensor == nullptr) {
+    std::string names;
+    for (const v1::Tensor& t : dataset.tensors()) {
+      absl::StrAppend(&names, names.empty() ? "" : ", ", t.name());
+    }
+    return Invalid(path, ": data set \"", dataset.name(), "\" has no tensor \"", name,
+                   "\"; it has ", names);
+  }
+  if (tensor->shape().empty() || tensor->shape(0) < 1) {
+    return Invalid(path, ": \"", name, "\" has no samples");
+  }
+  if (tensor->shape(0) > kMaxSamples) {
+    return Invalid(path, ": \"", name, "\" has ", tensor->shape(0), " samples; at most ",
+                   kMaxSamples);
+  }
+  return tensor;
+}
+
+std::vector<int64_t> SampleShape(const v1::Tensor& tensor) {
+  return {tensor.shape().begin() + 1, tensor.shape().end()};
+}
+
+absl::Status CheckInputs(absl::string_view path, v1::DataSource* source, const v1::Dataset& dataset,
+                         const Network& network) {
+  if (source->x().empty()) source->add_x("x");
+  auto x = CheckTensor(absl::StrCat(path, ".x"), source->x(0), dataset);
+  if (!x.ok()) return x.status();
+  const std::vector<int64_t> shape = SampleShape(**x);
+  if (ShapesFit(shape, network.input().dims())) return absl::OkStatus();
+  return Invalid(path, ".x: samples of \"", source->x(0), "\" have shape ", ShapeString(shape),
+                 ", but model.inputs[0].shape is ", ShapeString(network.input().dims()));
+}
+
 absl::Status CheckSource(absl::string_view path, v1::DataSource* source, const v1::Dataset& dataset,
                          const v1::TrainingSpec& training, const Network& network) {
-  if (source->x().empty()) source->add_x("x");
+  if (auto s = CheckInputs(path, source, dataset, network); !s.ok()) return s;
   if (source->y().empty()) source->add_y("y");
+  auto found = CheckTensor(absl::StrCat(path, ".y"), source->y(0), dataset);
+  if (!found.ok()) return found.status();
+  const v1::Tensor* y = *found;
   const v1::Tensor* x = FindTensor(dataset, source->x(0));
-  const v1::Tensor* y = FindTensor(dataset, source->y(0));
-  for (const auto& [field, name, tensor] :
-       {std::tuple("x", source->x(0), x), std::tuple("y", source->y(0), y)}) {
-    if (tensor == nullptr) {
-      std::string names;
-      for (const v1::Tensor& t : dataset.tensors()) {
-        absl::StrAppend(&names, names.empty() ? "" : ", ", t.name());
-      }
-      return Invalid(path, ".", field, ": data set \"", dataset.name(), "\" has no tensor \"", name,
-                     "\"; it has ", names);
-    }
-    if (tensor->shape().empty() || tensor->shape(0) < 1) {
-      return Invalid(path, ".", field, ": \"", name, "\" has no samples");
-    }
-    if (tensor->shape(0) > kMaxSamples) {
-      return Invalid(path, ".", field, ": \"", name, "\" has ", tensor->shape(0),
-                     " samples; at most ", kMaxSamples);
-    }
-  }
   if (x->shape(0) != y->shape(0)) {
     return Invalid(path, ": \"", source->x(0), "\" has ", x->shape(0), " samples, but \"",
                    source->y(0), "\" has ", y->shape(0));
   }
-  const auto sample_shape = [](const v1::Tensor& tensor) {
-    return std::vector<int64_t>(tensor.shape().begin() + 1, tensor.shape().end());
-  };
-  const std::vector<int64_t> x_shape = sample_shape(*x);
-  if (!ShapesFit(x_shape, network.input().dims())) {
-    return Invalid(path, ".x: samples of \"", source->x(0), "\" have shape ", ShapeString(x_shape),
-                   ", but model.inputs[0].shape is ", ShapeString(network.input().dims()));
-  }
-  const std::vector<int64_t> y_shape = sample_shape(*y);
+  const std::vector<int64_t> y_shape = SampleShape(*y);
   if (training.losses(0).has_sparse_categorical_crossentropy()) {
     const std::optional<DType> dtype = ParseDType(y->dtype());
     if (!dtype || *dtype == DType::kFloat32 || *dtype == DType::kFloat64) {
@@ -230,6 +244,31 @@ std::string Fingerprint(v1::JobSpec spec, const v1::Dataset& train, const v1::Da
   return Sha256(absl::StrCat(kContract, "\n", spec.SerializeAsString()));
 }
 
+// The task that replaces BatchNorms' moving values, which needs inputs only.
+absl::Status CheckPopulationStatistics(const Network& network, const v1::Dataset& train,
+                                       int64_t max_memory_bytes, JobPlan* plan) {
+  if (!plan->spec.has_initial_weights()) {
+    return Invalid("initial_weights: is required: the trained model");
+  }
+  plan->total_steps = plan->steps_per_epoch = PopulationStatistics::Steps(plan->spec.model());
+  if (plan->total_steps == 0) {
+    return Invalid("model.layers: there is no batch_normalization that could get statistics");
+  }
+  v1::DataSpec& data = *plan->spec.mutable_data();
+  if (data.has_validation()) {
+    return Invalid("data.validation: means nothing to population_statistics");
+  }
+  if (auto s = CheckInputs("data.train", data.mutable_train(), train, network); !s.ok()) return s;
+  const int64_t samples = FindTensor(train, data.train().x(0))->shape(0);
+  const int threads =
+      plan->spec.resources().threads() > 0 ? plan->spec.resources().threads() : kEstimateThreads;
+  plan->memory_bytes = PopulationStatistics::MemoryBytes(network, samples, threads);
+  if (plan->memory_bytes <= max_memory_bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the statistics need about ", plan->memory_bytes / 1000000,
+                   " MB, more than the ", max_memory_bytes / 1000000, " MB allowed here"));
+}
+
 }  // namespace
 
 absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& train,
@@ -238,14 +277,21 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
   plan.spec = spec;
   auto network = Network::Build(plan.spec.mutable_model());
   if (!network.ok()) return network.status();
+  if (plan.spec.has_initial_weights()) {
+    if (auto s = CheckInitialWeights(*network, plan.spec.initial_weights()); !s.ok()) return s;
+  }
+
+  if (plan.spec.has_population_statistics()) {
+    if (auto s = CheckPopulationStatistics(*network, train, max_memory_bytes, &plan); !s.ok()) {
+      return s;
+    }
+    plan.fingerprint = Fingerprint(plan.spec, train, nullptr);
+    return plan;
+  }
   if (network->trainable_ranges().empty()) {
     return Invalid(
         "model.layers: no layer has weights that could be trained",
         network->parameters().empty() ? "" : "; trainable is false in all that have some");
-  }
-
-  if (plan.spec.has_initial_weights()) {
-    if (auto s = CheckInitialWeights(*network, plan.spec.initial_weights()); !s.ok()) return s;
   }
 
   v1::TrainingSpec& training = *plan.spec.mutable_training();

@@ -12,20 +12,14 @@
 #include "absl/status/statusor.h"
 #include "core/data/tensor.h"
 #include "core/parallel/thread_pool.h"
-#include "core/training/job_plan.h"
+#include "core/training/job_run.h"
 #include "lockstep/v1/event.pb.h"
 
 namespace lockstep {
 
-// Inputs [n, ...] and labels [n] or targets [n, ...] as the job's data sets hold them.
-struct LabelledData {
-  TensorView x;
-  TensorView y;
-};
-
 // Trains one job, step by step. Not thread-safe: one thread calls it; it spreads each step over the
 // pool. The data must outlive it.
-class Trainer {
+class Trainer final : public JobRun {
  public:
   // Checks the data's values (labels within the classes, no NaN or infinity): INVALID_ARGUMENT with
   // the sample's number. `initial_weights`: the safetensors file that the plan's spec names, 4-byte
@@ -33,26 +27,26 @@ class Trainer {
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(
       const JobPlan& plan, const LabelledData& train, const std::optional<LabelledData>& validation,
       ThreadPool* pool, std::string_view initial_weights = {});
-  ~Trainer();
+  ~Trainer() override;
 
-  bool done() const;
+  bool done() const override;
   // Optimizer steps done.
-  int64_t step() const;
+  int64_t step() const override;
 
   // One optimizer step; after the last one of an epoch also its validation. FAILED_PRECONDITION
   // with step and layer when the loss (or, at the end of an epoch, a weight) is no longer finite;
   // training cannot go on after that.
-  absl::Status Step();
+  absl::Status Step() override;
 
   // What there is to log since the last call: step and epoch records and, if the job's resources
   // ask for it, a profile; without sequence and time.
-  std::vector<v1::Event> TakeEvents();
+  std::vector<v1::Event> TakeEvents() override;
 
   // BLAKE2s-256 of parameters, buffers, optimizer state and step, in hexadecimal.
-  std::string StateHash() const;
+  std::string StateHash() const override;
 
   // Parameters and buffers as they are now, as a safetensors file.
-  std::string SerializeWeights() const;
+  std::string SerializeWeights() const override;
 
  private:
   struct Impl;

@@ -19,7 +19,7 @@
 #include "core/data/tensor.h"
 #include "core/parallel/thread_pool.h"
 #include "core/training/job_plan.h"
-#include "core/training/trainer.h"
+#include "core/training/job_run.h"
 
 namespace lockstep {
 namespace {
@@ -27,7 +27,7 @@ namespace {
 // A data source of the job: the mapped files and views of them.
 struct MappedData {
   MappedFile x_file;
-  MappedFile y_file;
+  std::optional<MappedFile> y_file;
   LabelledData views;
 };
 
@@ -59,9 +59,13 @@ absl::StatusOr<MappedData> MapData(const v1::Dataset& dataset, const v1::DataSou
   LabelledData views;
   absl::StatusOr<MappedFile> x = MapTensor(dataset, source.x(0), cache, blobs, views.x);
   if (!x.ok()) return x.status();
-  absl::StatusOr<MappedFile> y = MapTensor(dataset, source.y(0), cache, blobs, views.y);
-  if (!y.ok()) return y.status();
-  return MappedData{*std::move(x), *std::move(y), std::move(views)};
+  std::optional<MappedFile> y;  // not every task has one
+  if (!source.y().empty()) {
+    absl::StatusOr<MappedFile> mapped = MapTensor(dataset, source.y(0), cache, blobs, views.y);
+    if (!mapped.ok()) return mapped.status();
+    y = *std::move(mapped);
+  }
+  return MappedData{*std::move(x), std::move(y), std::move(views)};
 }
 
 v1::Blob DescribeBlob(const std::string& bytes) {
@@ -71,8 +75,8 @@ v1::Blob DescribeBlob(const std::string& bytes) {
   return blob;
 }
 
-void SendEvents(Trainer& trainer, ServerLink& link) {
-  std::vector<v1::Event> events = trainer.TakeEvents();
+void SendEvents(JobRun& run, ServerLink& link) {
+  std::vector<v1::Event> events = run.TakeEvents();
   if (events.empty()) return;
   v1::WorkerMessage message;
   for (v1::Event& event : events) *message.mutable_report()->add_events() = std::move(event);
@@ -80,13 +84,13 @@ void SendEvents(Trainer& trainer, ServerLink& link) {
 }
 
 // The weights as they are between two steps; what comes of it does not hold up the training.
-void SendSnapshot(const Trainer& trainer, int64_t request_id, ServerLink& link) {
+void SendSnapshot(const JobRun& run, int64_t request_id, ServerLink& link) {
   v1::WorkerMessage message;
   v1::Snapshot& snapshot = *message.mutable_snapshot();
   snapshot.set_request_id(request_id);
-  snapshot.set_step(trainer.step());
-  if (trainer.step() == 0) return link.Send(std::move(message));
-  std::string bytes = trainer.SerializeWeights();
+  snapshot.set_step(run.step());
+  if (run.step() == 0) return link.Send(std::move(message));
+  std::string bytes = run.SerializeWeights();
   const v1::Blob blob = DescribeBlob(bytes);
   *snapshot.mutable_weights() = blob;
   link.SendWithBlob(std::move(message), blob, std::move(bytes));
@@ -104,32 +108,32 @@ absl::Status Train(const v1::Assignment& assignment, const LabelledData& train,
   if (!plan.ok()) return plan.status();
   const int wanted = plan->spec.resources().threads();
   ThreadPool pool(wanted == 0 ? threads : std::min(wanted, threads));
-  absl::StatusOr<std::unique_ptr<Trainer>> created =
-      Trainer::Create(*plan, train, validation, &pool, initial_weights);
-  if (!created.ok()) return created.status();
-  Trainer& trainer = **created;
+  absl::StatusOr<std::unique_ptr<JobRun>> started =
+      StartJob(*plan, train, validation, &pool, initial_weights);
+  if (!started.ok()) return started.status();
+  JobRun& run = **started;
 
-  while (!trainer.done() && !link.stop_requested()) {
+  while (!run.done() && !link.stop_requested()) {
     if (const int64_t request = link.TakeSnapshotRequest(); request != 0) {
-      SendSnapshot(trainer, request, link);
+      SendSnapshot(run, request, link);
     }
-    absl::Status stepped = trainer.Step();
-    SendEvents(trainer, link);
+    absl::Status stepped = run.Step();
+    SendEvents(run, link);
     if (!stepped.ok()) return stepped;
   }
 
   v1::WorkerMessage message;
   v1::Outcome& outcome = *message.mutable_outcome();
-  if (!trainer.done()) {
+  if (!run.done()) {
     outcome.set_cancelled(true);
     link.Send(std::move(message));
     return absl::OkStatus();
   }
-  std::string bytes = trainer.SerializeWeights();
+  std::string bytes = run.SerializeWeights();
   const v1::Blob blob = DescribeBlob(bytes);
   *outcome.mutable_success()->mutable_weights() = blob;
-  outcome.mutable_success()->set_state_hash(trainer.StateHash());
-  outcome.mutable_success()->set_steps(trainer.step());
+  outcome.mutable_success()->set_state_hash(run.StateHash());
+  outcome.mutable_success()->set_steps(run.step());
   link.SendWithBlob(std::move(message), blob, std::move(bytes));
   return absl::OkStatus();
 }

@@ -230,3 +230,42 @@ def peer_weights(out):
               {"name": "classes", "dense": {"units": 3}}]
     out.case("keras", {"inputs": [{"shape": [6, 5, 2]}], "layers": layers}, x=x,
              y=model(leaf(x), training=False), **state)
+
+
+def population_statistics(out):
+    """The exact statistics of a data set, layer after layer (Ioffe and Szegedy, 2015, algorithm 2)."""
+    x = values("population/x", 1500, 3, 2, 2, offset=3)
+    conv = torch.nn.Conv2d(2, 3, 2, dtype=torch.float64)
+    norms = [torch.nn.BatchNorm2d(3, dtype=torch.float64),
+             torch.nn.BatchNorm1d(4, dtype=torch.float64)]
+    linear = torch.nn.Linear(6, 4, dtype=torch.float64)
+    tensors = {
+        "conv.kernel": values("population/k", 2, 2, 2, 3), "conv.bias": values("population/b", 3),
+        "norm.gamma": values("population/g", 3, offset=1), "norm.beta": values("population/be", 3),
+        "dense.kernel": values("population/dk", 6, 4), "dense.bias": values("population/db", 4),
+        "last.gamma": values("population/lg", 4, offset=1), "last.beta": values("population/lb", 4)}
+    with torch.no_grad():
+        f64 = {k: torch.tensor(v, dtype=torch.float64) for k, v in tensors.items()}
+        conv.weight.copy_(f64["conv.kernel"].permute(3, 2, 0, 1))
+        conv.bias.copy_(f64["conv.bias"])
+        linear.weight.copy_(f64["dense.kernel"].T)
+        linear.bias.copy_(f64["dense.bias"])
+        for norm, name in zip(norms, ["norm", "last"]):
+            norm.weight.copy_(f64[name + ".gamma"])
+            norm.bias.copy_(f64[name + ".beta"])
+            norm.momentum = 1.0
+        h = conv(torch.tensor(x, dtype=torch.float64).permute(0, 3, 1, 2))
+        for norm, name in zip(norms, ["norm", "last"]):
+            norm.train()
+            norm(h)  # momentum 1: the running values are this batch's, which is the whole set
+            norm.eval()
+            tensors[name + ".moving_mean_after"] = norm.running_mean.clone()
+            tensors[name + ".moving_variance_after"] = norm.running_var.clone()
+            if name == "norm":
+                h = linear(torch.tanh(norm(h)).permute(0, 2, 3, 1).flatten(1))
+    options = {"convention": "pytorch"}
+    out.case("population", {"inputs": [{"shape": [3, 2, 2]}], "layers": [
+        {"name": "conv", "conv2d": {"filters": 3, "kernelSize": [2]}},
+        {"name": "norm", "batchNormalization": options}, {"activation": {"activation": "tanh"}},
+        {"flatten": {}}, {"name": "dense", "dense": {"units": 4}},
+        {"name": "last", "batchNormalization": options}]}, x=x, **tensors)

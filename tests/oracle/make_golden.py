@@ -23,7 +23,7 @@ os.environ["KERAS_BACKEND"] = "torch"
 import keras
 import numpy as np
 import torch
-from golden_batchnorm import batch_normalization_variants, peer_weights
+from golden_batchnorm import batch_normalization_variants, peer_weights, population_statistics
 from keras.src.backend.common import dtypes
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
@@ -426,7 +426,7 @@ def network(out):
 
 KINDS = [batch_normalization, dense, conv2d, max_pooling2d, global_average_pooling2d, activation,
          loss, optimizer, network, batch_normalization_variants,
-         peer_weights]
+         peer_weights, population_statistics]
 
 
 def specs(path):
