@@ -70,7 +70,7 @@ absl::Status ReadInitialWeights(const Network& network, const v1::ModelSpec& spe
                         std::span<float> flat) {
     const auto found = left.find(place.name);
     if (found == left.end()) {
-      absl::StrAppend(&problems, "; ", place.name, " (our ", tensor.name, ") is missing");
+      absl::StrAppend(&problems, "; ", place.name, " is missing");
       return;
     }
     const FileTensor& stands = found->second;

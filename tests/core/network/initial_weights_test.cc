@@ -55,7 +55,6 @@ TEST_P(InitialWeightsTest, PredictAsTheyDoThere) {
 }
 
 TEST_P(InitialWeightsTest, ListEverythingThatDoesNotFit) {
-  const std::string renamed = tensors_[0].name;
   const std::string reshaped = tensors_[1].name;
   const std::string infinite = tensors_[2].name;
   tensor(0).name = "extra.weight";
@@ -66,7 +65,7 @@ TEST_P(InitialWeightsTest, ListEverythingThatDoesNotFit) {
   const absl::Status status = Read();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   for (const std::string& part :
-       {std::string(") is missing"), std::string("extra.weight belongs to no layer"),
+       {std::string(" is missing"), std::string("extra.weight belongs to no layer"),
         reshaped + " is [", infinite + " has values that are not finite"}) {
     EXPECT_NE(status.message().find(part), std::string::npos) << part << "\n" << status;
   }
