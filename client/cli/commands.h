@@ -19,6 +19,7 @@ struct SubmitArguments {
   bool profile = false;
   std::string profile_image;  // a file to write, or empty
   std::optional<int> threads;
+  std::string initial_weights;  // a model or a .safetensors file, or empty
 };
 ExitCode Submit(Session& session, const SubmitArguments& arguments);
 ExitCode ListJobs(Session& session);

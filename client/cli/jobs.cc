@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <span>
 
 #include "absl/time/clock.h"
 #include "client/cli/commands.h"
@@ -79,6 +80,24 @@ const char* SubmitAdvice(const absl::Status& status) {
   }
 }
 
+// Makes the job start from `source`: MODEL[:VERSION], or a .safetensors file, which is uploaded.
+absl::Status SetInitialWeights(Client& client, const std::string& source, v1::JobSpec& spec) {
+  v1::InitialWeights& initial = *spec.mutable_initial_weights();
+  if (source.ends_with(".safetensors")) {
+    absl::StatusOr<std::string> file = ReadFile(source);
+    if (!file.ok()) return file.status();
+    absl::StatusOr<v1::Blob> blob = client.UploadBlob(std::as_bytes(std::span(*file)), nullptr);
+    if (!blob.ok()) return blob.status();
+    *initial.mutable_safetensors() = *blob;
+    return absl::OkStatus();
+  }
+  absl::StatusOr<ModelName> model = ParseModelName(source);
+  if (!model.ok()) return model.status();
+  initial.mutable_model()->set_name(model->name);
+  initial.mutable_model()->set_version(model->version);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 ExitCode Submit(Session& session, const SubmitArguments& arguments) {
@@ -100,6 +119,11 @@ ExitCode Submit(Session& session, const SubmitArguments& arguments) {
   }
   Client* client = session.Connect();
   if (client == nullptr) return session.exit_code();
+
+  if (!arguments.initial_weights.empty()) {
+    absl::Status set = SetInitialWeights(*client, arguments.initial_weights, file->spec);
+    if (!set.ok()) return session.Fail("--initial-weights " + arguments.initial_weights, set, "");
+  }
 
   absl::StatusOr<v1::Job> job = client->SubmitJob(file->spec, arguments.id);
   if (!job.ok()) {

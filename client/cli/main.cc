@@ -47,6 +47,10 @@ void AddJobCommands(CLI::App& app, CommandLine& line) {
       "the command ends once it has told it");
   submit->add_option("--profile-image", line.submit.profile_image, "An SVG file to draw it to")
       ->needs(profile);
+  submit->add_option(
+      "--initial-weights", line.submit.initial_weights,
+      "Where the weights start from: MODEL, MODEL:VERSION or FILE.safetensors, which is uploaded;\n"
+      "the job's initial_weights says how its tensors are named and which layers it is for");
   submit
       ->add_option("--threads", line.submit.threads,
                    "Threads it may use; the result is the same for any number")

@@ -24,6 +24,7 @@ constexpr std::string_view kMetadataKey = "__metadata__";
 
 struct HeaderEntry {
   std::string name;
+  bool integer = false;
   std::vector<int64_t> shape;
   int64_t begin = 0;  // in bytes from the end of the header
   int64_t end = 0;
@@ -70,8 +71,10 @@ absl::StatusOr<HeaderEntry> ReadEntry(JsonScanner& json, const std::string& name
   if (!dtype || !shape || !offsets || offsets->size() != 2) {
     return json.Error("expected dtype, shape and two data_offsets");
   }
-  if (*dtype != "F32") return json.Error("tensor is not F32, the only dtype that is read");
-  return HeaderEntry{name, *std::move(shape), (*offsets)[0], (*offsets)[1]};
+  if (*dtype != "F32" && *dtype != "I64") {
+    return json.Error("tensor is neither F32 nor I64; others are not read");
+  }
+  return HeaderEntry{name, *dtype == "I64", *std::move(shape), (*offsets)[0], (*offsets)[1]};
 }
 
 absl::StatusOr<Header> ReadHeader(std::string_view text) {
@@ -162,12 +165,20 @@ absl::StatusOr<SafetensorsFile> ReadSafetensors(std::string_view bytes) {
   int64_t position = 0;
   for (HeaderEntry& entry : header->entries) {
     const int64_t count = ElementCount(entry.shape);
+    const int64_t width = entry.integer ? sizeof(int64_t) : sizeof(float);
     const int64_t room = static_cast<int64_t>(data.size()) - position;
-    if (entry.begin != position || count < 0 || count > room / int64_t{sizeof(float)} ||
-        entry.end != position + count * int64_t{sizeof(float)}) {
+    if (entry.begin != position || count < 0 || count > room / width ||
+        entry.end != position + count * width) {
       return Invalid("tensor '", entry.name, "' of shape ", ShapeString(entry.shape),
                      " cannot lie at bytes ", entry.begin, " to ", entry.end, " of ", data.size(),
                      ", where the tensors before it end at ", position);
+    }
+    if (entry.integer) {
+      std::vector<int64_t> values(count);
+      if (count > 0) std::memcpy(values.data(), data.data() + position, count * sizeof(int64_t));
+      file.integers.push_back({std::move(entry.name), std::move(entry.shape), std::move(values)});
+      position = entry.end;
+      continue;
     }
     file.tensors.push_back(
         {std::move(entry.name),

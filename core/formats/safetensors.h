@@ -12,16 +12,24 @@
 
 namespace lockstep {
 
-// The safetensors file format (huggingface/safetensors, README "Format"), float32 tensors only: 8
-// bytes little-endian header length, a JSON header, then the tensors' bytes without holes.
+// The safetensors file format (huggingface/safetensors, README "Format"), tensors of float32, and
+// of int64 as PyTorch's counters are: 8 bytes little-endian header length, a JSON header, then the
+// tensors' bytes without holes.
 struct FloatTensorView {
   std::string name;
   std::vector<int64_t> shape;
   std::span<const float> values;
 };
 
+struct IntegerTensor {
+  std::string name;
+  std::vector<int64_t> shape;
+  std::vector<int64_t> values;
+};
+
 struct SafetensorsFile {
   std::map<std::string, std::string> metadata;
+  std::vector<IntegerTensor> integers;
   std::vector<FloatTensorView> tensors;  // in the order of their offsets
 };
 

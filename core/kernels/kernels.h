@@ -160,10 +160,10 @@ struct KernelTable {
   // One block: s1 = sum of dy; with x also s2 = sum of dy * (x - m).
   void (*block_sums)(const float* dy, const float* x, const float* m, int64_t rows,
                      int64_t channels, float* s1, float* s2);
-  // y = fma(x - m, a, b) (rule 6), then ReLU if asked for.
+  // y = fma(x - m, a, b) (rule 6), then ReLU if asked for; y may be x.
   void (*normalize)(const float* x, int64_t rows, int64_t channels, const float* m, const float* a,
                     const float* b, bool relu, float* y);
-  // dx = fma(x - m, k2, fma(dy, k1, k0)).
+  // dx = fma(x - m, k2, fma(dy, k1, k0)); dx may be dy.
   void (*normalize_backward)(const float* dy, const float* x, int64_t rows, int64_t channels,
                              const float* m, const float* k0, const float* k1, const float* k2,
                              float* dx);

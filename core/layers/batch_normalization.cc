@@ -1,247 +1,223 @@
+#include "core/layers/batch_normalization.h"
+
+#include <bit>
 #include <cmath>
 
 #include "core/layers/build.h"
-#include "core/layers/row_sums.h"
 
 namespace lockstep {
 namespace {
 
-// Ioffe and Szegedy, "Batch Normalization", 2015, algorithm 1, over the global batch: statistics
-// and backward sums are combined over all shards, and over all workers, before anything uses them.
-// Conventions: proto/lockstep/v1/model.proto. Arithmetic: core/README.md, rules 2, 5 and 6.
-class BatchNormalization final : public Layer {
+constexpr int64_t kFloat = sizeof(float);
+
+int64_t SizeBehind(const Shape& shape, int axis) {
+  int64_t size = 1;
+  for (int i = axis + 1; i < shape.rank(); ++i) size *= shape[i];
+  return size;
+}
+
+// `matrices` times [rows, columns] -> [columns, rows].
+void Transpose(const float* from, int64_t matrices, int64_t rows, int64_t columns, float* to) {
+  for (; matrices > 0; --matrices, from += rows * columns, to += rows * columns) {
+    for (int64_t i = 0; i < columns; ++i) {
+      for (int64_t k = 0; k < rows; ++k) to[i * rows + k] = from[k * columns + i];
+    }
+  }
+}
+
+// One that does not learn (Layer.trainable is false): in training what it is in inference.
+class FrozenBatchNormalization final : public BatchNormalization {
  public:
-  BatchNormalization(const v1::BatchNormalization& spec, Shape shape)
-      : spec_(spec), shape_(std::move(shape)) {}
-
-  Shape output_shape() const override { return shape_; }
-
-  std::vector<TensorSpec> parameters() const override {
-    std::vector<TensorSpec> list;
-    if (spec_.scale()) {
-      list.push_back(Spec("gamma", spec_.gamma_initializer()));
-      list.back().regularizer = spec_.gamma_regularizer();
-    }
-    if (spec_.center()) {
-      list.push_back(Spec("beta", spec_.beta_initializer()));
-      list.back().regularizer = spec_.beta_regularizer();
-    }
-    return list;
-  }
-
-  std::vector<TensorSpec> buffers() const override {
-    return {Spec("moving_mean", spec_.moving_mean_initializer()),
-            Spec("moving_variance", spec_.moving_variance_initializer())};
-  }
+  using BatchNormalization::BatchNormalization;
 
   LayerTraits traits() const override {
-    return {.synchronizes = true,
-            .backward_reads_x = true,
-            .is_inference_affine = true,
-            .applies_relu = true};
+    return {.is_inference_affine = axis_is_last(), .applies_relu = true};
   }
 
-  // Forward: {mean, variance} in double and the three vectors of the affine map; backward: the
-  // four vectors of its gradient in the place of those.
-  int64_t saved_bytes(const Capacity&) const override {
-    return channels() * static_cast<int64_t>(2 * sizeof(double) + 4 * sizeof(float));
-  }
-  int64_t forward_sums_bytes(const Capacity& capacity) const override {
-    return NodesBytes(capacity.shards) + RowSumsBytes(capacity, shape_.positions(), channels());
-  }
-  int64_t backward_sums_bytes(const Capacity& capacity) const override {
-    return forward_sums_bytes(capacity);
-  }
-  int64_t packed_bytes(Pass pass) const override {
-    return pass == Pass::kInference ? 3 * channels() * static_cast<int64_t>(sizeof(float)) : 0;
-  }
-
-  void Pack(const PackContext& c) const override {
-    MakeAffine(c.parameters, c.buffers[0], c.buffers[1], reinterpret_cast<float*>(c.packed));
-  }
-
-  void GatherForward(const ForwardContext& c) const override {
-    GatherMoments(*c.step.kernels, c.tile, c.x(), shape_.positions(), channels(), Blocks(c));
-  }
-
-  void CombineForward(const ForwardContext& c) const override {
-    const StepContext& step = c.step;
-    const int64_t channels = this->channels();
-    const int64_t nodes = std::ssize(step.batch->nodes);
-    double* moments = reinterpret_cast<double*>(c.sums);
-    double* counts = moments + nodes * 2 * channels;
-    for (int64_t i = 0; i < nodes; ++i) {
-      counts[i] =
-          static_cast<double>(step.batch->node_samples(step.batch->nodes[i]) * shape_.positions());
-    }
-    CombineNodeMoments(step, c.x(), shape_.positions(), channels, Blocks(c), moments);
-    step.collective->CombineMoments(channels, {moments, static_cast<size_t>(nodes * 2 * channels)},
-                                    {counts, static_cast<size_t>(nodes)});
-
-    const double count = static_cast<double>(step.batch->global_samples * shape_.positions());
-    const Saved saved = MakeSaved(c);
-    const double momentum = spec_.momentum();
-    for (int64_t i = 0; i < channels; ++i) {
-      saved.mean[i] = moments[i];
-      saved.variance[i] = moments[channels + i] / count;
-      c.buffers[0][i] =
-          static_cast<float>(momentum * c.buffers[0][i] + (1.0 - momentum) * saved.mean[i]);
-      c.buffers[1][i] =
-          static_cast<float>(momentum * c.buffers[1][i] + (1.0 - momentum) * saved.variance[i]);
-    }
-    MakeAffine(c.parameters, saved.mean, saved.variance, saved.vectors);
-  }
+  int64_t scratch_bytes(int64_t tile_samples) const override { return ColumnsBytes(tile_samples); }
 
   void Forward(const ForwardContext& c) const override {
-    Normalize(*c.step.kernels, c.tile.samples, c.x(), MakeSaved(c).vectors, c.relu, c.y);
+    Normalize(*c.step.kernels, c.tile.samples, c.x(), reinterpret_cast<const float*>(c.packed),
+              c.relu, c.scratch, c.y);
   }
 
-  void Infer(const InferContext& c) const override {
-    Normalize(*c.kernels, c.samples, c.x(), reinterpret_cast<const float*>(c.packed), c.relu, c.y);
+  // dx = dy * a, packed as the map fma(dy - 0, a, 0).
+  void Pack(const PackContext& c) const override {
+    BatchNormalization::Pack(c);
+    if (c.pass != Pass::kBackward) return;
+    float* vectors = reinterpret_cast<float*>(c.packed);
+    std::fill_n(vectors, channels(), 0.0f);
+    std::fill_n(vectors + 2 * channels(), channels(), 0.0f);
   }
-
-  void InferenceAffine(std::span<const float* const> parameters,
-                       std::span<const float* const> buffers, double* scale,
-                       double* offset) const override {
-    for (int64_t i = 0; i < channels(); ++i) {
-      const double gamma = spec_.scale() ? parameters[0][i] : 1.0;
-      const double beta = spec_.center() ? parameters[spec_.scale() ? 1 : 0][i] : 0.0;
-      scale[i] = gamma / std::sqrt(buffers[1][i] + spec_.epsilon());
-      offset[i] = beta - buffers[0][i] * scale[i];
-    }
-  }
-
-  void GatherBackward(const BackwardContext& c) const override {
-    // The affine map's first vector is the mean, rounded.
-    GatherSums(*c.step.kernels, c.tile, c.dy, c.x, MakeSaved(c).vectors, shape_.positions(),
-               channels(), Blocks(c));
-  }
-
-  // With the sums S1 of dy and S2 of dy * (x - mean) over the N values of a channel, and
-  // a = gamma / sqrt(variance + epsilon):
-  //   dx = a * (dy - S1 / N - (x - mean) / (variance + epsilon) * S2 / N),
-  //   dbeta = S1, dgamma = S2 / sqrt(variance + epsilon).
-  void CombineBackward(const BackwardContext& c) const override {
-    const StepContext& step = c.step;
-    const int64_t channels = this->channels();
-    const int64_t nodes = std::ssize(step.batch->nodes);
-    const Saved saved = MakeSaved(c);
-    float* m = saved.vectors;
-    float* k0 = m + channels;
-    float* k1 = k0 + channels;
-    float* k2 = k1 + channels;
-
-    double* sums = reinterpret_cast<double*>(c.sums);
-    int64_t* counts = reinterpret_cast<int64_t*>(sums + nodes * 2 * channels);
-    for (int64_t i = 0; i < nodes; ++i) counts[i] = step.batch->node_samples(step.batch->nodes[i]);
-    CombineNodeSums(step, c.dy, c.x, m, 2, shape_.positions(), channels, Blocks(c), sums,
-                    2 * channels);
-    step.collective->CombineSums(2 * channels, {sums, static_cast<size_t>(nodes * 2 * channels)},
-                                 {counts, static_cast<size_t>(nodes)});
-
-    const double count = static_cast<double>(step.batch->global_samples * shape_.positions());
-    const float* gamma = spec_.scale() ? c.parameters[0] : nullptr;
-    for (int64_t i = 0; i < channels; ++i) {
-      const double mean = saved.mean[i];
-      const double s1 = sums[i];
-      // The kernel summed distances to m, the mean rounded to float.
-      const double s2 = sums[channels + i] + (m[i] - mean) * s1;
-      const double inverse_variance = 1.0 / (saved.variance[i] + spec_.epsilon());
-      const double inverse_deviation = 1.0 / std::sqrt(saved.variance[i] + spec_.epsilon());
-      const double a = (gamma == nullptr ? 1.0 : gamma[i]) * inverse_deviation;
-      const double slope = -a * inverse_variance * s2 / count;
-      k1[i] = static_cast<float>(a);
-      k2[i] = static_cast<float>(slope);
-      k0[i] = static_cast<float>(slope * (m[i] - mean) - a * s1 / count);
-      if (spec_.scale()) c.gradients[0][i] = static_cast<float>(s2 * inverse_deviation);
-      if (spec_.center()) c.gradients[spec_.scale() ? 1 : 0][i] = static_cast<float>(s1);
-    }
+  int64_t packed_bytes(Pass) const override {
+    return BatchNormalization::packed_bytes(Pass::kInference);
   }
 
   void Backward(const BackwardContext& c) const override {
     if (c.dx() == nullptr) return;
-    const int64_t channels = this->channels();
-    const float* m = MakeSaved(c).vectors;
-    c.step.kernels->normalize_backward(c.dy, c.x, c.tile.samples * shape_.positions(), channels, m,
-                                       m + channels, m + 2 * channels, m + 3 * channels, c.dx());
+    Normalize(*c.step.kernels, c.tile.samples, c.dy, reinterpret_cast<const float*>(c.packed),
+              /*relu=*/false, c.scratch, c.dx());
   }
-
- private:
-  struct Saved {
-    double* mean;
-    double* variance;
-    float* vectors;
-  };
-
-  Saved MakeSaved(const LayerContext& c) const {
-    double* mean = reinterpret_cast<double*>(c.saved);
-    double* variance = mean + channels();
-    return {mean, variance, reinterpret_cast<float*>(variance + channels())};
-  }
-
-  // y = fma(x - m, a, b) with the vectors {m, a, b}
-  void Normalize(const kernels::KernelTable& kernels, int64_t samples, const float* x,
-                 const float* vectors, bool relu, float* y) const {
-    const float* a = vectors + channels();
-    kernels.normalize(x, samples * shape_.positions(), channels(), vectors, a, a + channels(), relu,
-                      y);
-  }
-
-  template <typename Statistic>
-  void MakeAffine(std::span<const float* const> parameters, const Statistic* mean,
-                  const Statistic* variance, float* vectors) const {
-    const int64_t channels = this->channels();
-    const float* gamma = spec_.scale() ? parameters[0] : nullptr;
-    const float* beta = spec_.center() ? parameters[spec_.scale() ? 1 : 0] : nullptr;
-    float* m = vectors;
-    float* a = m + channels;
-    float* b = a + channels;
-    for (int64_t i = 0; i < channels; ++i) {
-      const double mu = mean[i];
-      const double deviation = std::sqrt(static_cast<double>(variance[i]) + spec_.epsilon());
-      m[i] = static_cast<float>(mu);
-      a[i] = static_cast<float>((gamma == nullptr ? 1.0 : gamma[i]) / deviation);
-      b[i] = static_cast<float>((beta == nullptr ? 0.0 : beta[i]) + (m[i] - mu) * a[i]);
-    }
-  }
-
-  TensorSpec Spec(std::string name, const v1::Initializer& initializer) const {
-    return {.name = std::move(name),
-            .shape = {channels()},
-            .initializer = initializer,
-            .fan_in = channels(),
-            .fan_out = channels(),
-            .gradient = GradientKind::kGlobal};
-  }
-
-  int64_t channels() const { return shape_.channels(); }
-
-  // The sums of the nodes, then those of their blocks.
-  int64_t NodesBytes(int64_t nodes) const {
-    return nodes * (2 * channels() + 1) * static_cast<int64_t>(sizeof(double));
-  }
-  std::byte* Blocks(const LayerContext& c) const {
-    return c.sums + NodesBytes(std::ssize(c.step.batch->nodes));
-  }
-
-  const v1::BatchNormalization spec_;
-  const Shape shape_;
 };
 
 }  // namespace
 
-LayerOr BuildBatchNormalization(const BuildContext& c, v1::Layer* layer) {
-  v1::BatchNormalization& spec = *layer->mutable_batch_normalization();
-  if (!spec.has_momentum()) spec.set_momentum(0.99);
+BatchNormalization::BatchNormalization(const v1::BatchNormalization& spec, Shape shape, int axis)
+    : spec_(spec), shape_(std::move(shape)), axis_(axis), inner_(SizeBehind(shape_, axis)) {}
+
+std::vector<TensorSpec> BatchNormalization::parameters() const {
+  std::vector<TensorSpec> list;
+  if (spec_.scale()) {
+    list.push_back(Channels("gamma", spec_.gamma_initializer()));
+    list.back().regularizer = spec_.gamma_regularizer();
+  }
+  if (spec_.center()) {
+    list.push_back(Channels("beta", spec_.beta_initializer()));
+    list.back().regularizer = spec_.beta_regularizer();
+  }
+  return list;
+}
+
+std::vector<TensorSpec> BatchNormalization::buffers() const {
+  std::vector<TensorSpec> list = {Channels("moving_mean", spec_.moving_mean_initializer()),
+                                  Channels("moving_variance", spec_.moving_variance_initializer())};
+  if (spec_.cumulative_average()) {
+    list.push_back(
+        {.name = "num_batches_tracked", .shape = {1}, .initializer = ZerosInitializer()});
+  }
+  return list;
+}
+
+TensorSpec BatchNormalization::Channels(std::string name,
+                                        const v1::Initializer& initializer) const {
+  return {.name = std::move(name),
+          .shape = {channels()},
+          .initializer = initializer,
+          .fan_in = channels(),
+          .fan_out = channels(),
+          .gradient = GradientKind::kGlobal};
+}
+
+int64_t BatchNormalization::packed_bytes(Pass pass) const {
+  return pass == Pass::kInference ? 3 * channels() * kFloat : 0;
+}
+
+void BatchNormalization::Pack(const PackContext& c) const {
+  MakeAffine(c.parameters, c.buffers[0], c.buffers[1], reinterpret_cast<float*>(c.packed));
+}
+
+void BatchNormalization::Infer(const InferContext& c) const {
+  Normalize(*c.kernels, c.samples, c.x(), reinterpret_cast<const float*>(c.packed), c.relu,
+            c.scratch, c.y);
+}
+
+void BatchNormalization::InferenceAffine(std::span<const float* const> parameters,
+                                         std::span<const float* const> buffers, double* scale,
+                                         double* offset) const {
+  for (int64_t i = 0; i < channels(); ++i) {
+    const double gamma = spec_.scale() ? parameters[0][i] : 1.0;
+    const double beta = spec_.center() ? parameters[spec_.scale() ? 1 : 0][i] : 0.0;
+    scale[i] = gamma / std::sqrt(buffers[1][i] + spec_.epsilon());
+    offset[i] = beta - buffers[0][i] * scale[i];
+  }
+}
+
+const float* BatchNormalization::Columns(const float* x, int64_t samples, std::byte* memory) const {
+  if (inner_ == 1) return x;
+  float* columns = reinterpret_cast<float*>(memory);
+  Transpose(x, samples * positions() / inner_, channels(), inner_, columns);
+  return columns;
+}
+
+void BatchNormalization::FromColumns(const float* columns, int64_t samples, float* x) const {
+  if (columns != x) Transpose(columns, samples * positions() / inner_, inner_, channels(), x);
+}
+
+void BatchNormalization::Normalize(const kernels::KernelTable& kernels, int64_t samples,
+                                   const float* x, const float* vectors, bool relu,
+                                   std::byte* memory, float* y) const {
+  const float* a = vectors + channels();
+  float* columns = inner_ == 1 ? y : reinterpret_cast<float*>(memory);
+  kernels.normalize(Columns(x, samples, memory), samples * positions(), channels(), vectors, a,
+                    a + channels(), relu, columns);
+  FromColumns(columns, samples, y);
+}
+
+template <typename Statistic>
+void BatchNormalization::MakeAffine(std::span<const float* const> parameters, const Statistic* mean,
+                                    const Statistic* variance, float* vectors) const {
+  const int64_t channels = this->channels();
+  const float* gamma = spec_.scale() ? parameters[0] : nullptr;
+  const float* beta = spec_.center() ? parameters[spec_.scale() ? 1 : 0] : nullptr;
+  float* m = vectors;
+  float* a = m + channels;
+  float* b = a + channels;
+  for (int64_t i = 0; i < channels; ++i) {
+    const double mu = mean[i];
+    const double deviation = std::sqrt(static_cast<double>(variance[i]) + spec_.epsilon());
+    m[i] = static_cast<float>(mu);
+    a[i] = static_cast<float>((gamma == nullptr ? 1.0 : gamma[i]) / deviation);
+    b[i] = static_cast<float>((beta == nullptr ? 0.0 : beta[i]) + (m[i] - mu) * a[i]);
+  }
+}
+template void BatchNormalization::MakeAffine(std::span<const float* const>, const float*,
+                                             const float*, float*) const;
+template void BatchNormalization::MakeAffine(std::span<const float* const>, const double*,
+                                             const double*, float*) const;
+
+namespace {
+
+// What the convention's name stands for, and momentum or the cumulative average.
+absl::Status CheckConvention(const BuildContext& c, v1::BatchNormalization& spec) {
+  if (spec.convention().empty()) spec.set_convention("keras");
+  const bool pytorch = spec.convention() == "pytorch";
+  if (!pytorch && spec.convention() != "keras") {
+    return FieldError(c, "convention",
+                      absl::StrCat("must be keras or pytorch; got \"", spec.convention(), "\""));
+  }
+  if (!spec.has_epsilon()) spec.set_epsilon(pytorch ? 1e-5 : 1e-3);
+  if (!(spec.epsilon() > 0) || !std::isfinite(spec.epsilon())) {
+    return FieldError(c, "epsilon", absl::StrCat("must be > 0 and finite, got ", spec.epsilon()));
+  }
+  if (spec.cumulative_average()) {
+    if (!spec.has_momentum()) return absl::OkStatus();
+    return FieldError(c, "momentum",
+                      absl::StrCat("means nothing with cumulative_average, got ", spec.momentum()));
+  }
+  if (!spec.has_momentum()) spec.set_momentum(pytorch ? 0.9 : 0.99);
   if (!(spec.momentum() >= 0 && spec.momentum() <= 1)) {
     return FieldError(
         c, "momentum",
         absl::StrCat("must be within [0, 1] (it weighs the old value, as in Keras), got ",
                      spec.momentum()));
   }
-  if (!spec.has_epsilon()) spec.set_epsilon(1e-3);
-  if (!(spec.epsilon() > 0) || !std::isfinite(spec.epsilon())) {
-    return FieldError(c, "epsilon", absl::StrCat("must be > 0 and finite, got ", spec.epsilon()));
+  return absl::OkStatus();
+}
+
+// Of the sample, counted from 0.
+absl::StatusOr<int> CheckAxis(const BuildContext& c, v1::BatchNormalization& spec) {
+  if (!spec.has_axis()) spec.set_axis(-1);
+  const int rank = c.input().rank();
+  if (spec.axis() >= 1 && spec.axis() <= rank) return static_cast<int>(spec.axis()) - 1;
+  if (spec.axis() >= -rank && spec.axis() <= -1) return static_cast<int>(spec.axis()) + rank;
+  return FieldError(c, "axis",
+                    absl::StrCat("must be within [1, ", rank, "] or [-", rank,
+                                 ", -1] (0 is the batch), got ", spec.axis()));
+}
+
+}  // namespace
+
+LayerOr BuildBatchNormalization(const BuildContext& c, v1::Layer* layer) {
+  v1::BatchNormalization& spec = *layer->mutable_batch_normalization();
+  if (auto s = CheckConvention(c, spec); !s.ok()) return s;
+  const auto axis = CheckAxis(c, spec);
+  if (!axis.ok()) return axis.status();
+  if (spec.group_shards() < 0 || spec.group_shards() > 256 ||
+      (spec.group_shards() > 0 &&
+       !std::has_single_bit(static_cast<uint64_t>(spec.group_shards())))) {
+    return FieldError(
+        c, "group_shards",
+        absl::StrCat("must be 0 or a power of two up to 256, got ", spec.group_shards()));
   }
   if (!spec.has_center()) spec.set_center(true);
   if (!spec.has_scale()) spec.set_scale(true);
@@ -262,7 +238,10 @@ LayerOr BuildBatchNormalization(const BuildContext& c, v1::Layer* layer) {
   absl::Status status = CheckRegularizer(c, "beta_regularizer", spec.beta_regularizer());
   status.Update(CheckRegularizer(c, "gamma_regularizer", spec.gamma_regularizer()));
   if (!status.ok()) return status;
-  return std::make_unique<BatchNormalization>(spec, c.input());
+  if (layer->has_trainable() && !layer->trainable()) {
+    return std::make_unique<FrozenBatchNormalization>(spec, c.input(), *axis);
+  }
+  return MakeTrainedBatchNormalization(spec, c.input(), *axis);
 }
 
 }  // namespace lockstep

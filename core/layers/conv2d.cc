@@ -126,10 +126,10 @@ class Conv2D final : public Layer {
       kernels.activate_backward(activation_, c.tile.samples * positions(), filters(), c.y, c.dy,
                                 c.dy);
     }
-    if (spec_.use_bias()) {
+    if (c.trainable && spec_.use_bias()) {
       GatherSums(kernels, c.tile, c.dy, nullptr, nullptr, positions(), filters(), BiasSums(c));
     }
-    KernelGradient(c);
+    if (c.trainable) KernelGradient(c);
     if (c.dx() == nullptr) return;
     convolution_.InputGradient(kernels, Operands(c.packed), c.tile.samples, c.dy, c.adds,
                                reinterpret_cast<kernels::Segment*>(c.scratch), c.dx());

@@ -96,7 +96,7 @@ struct LayerContext {
 struct ForwardContext : LayerContext {
   std::span<const float* const> inputs;
   float* y;
-  bool relu;  // y is to be max(0, y); only where traits() allows it
+  bool relu;                        // y is to be max(0, y); only where traits() allows it
   std::span<float* const> buffers;  // CombineForward updates them
 
   const float* x() const { return inputs[0]; }
@@ -117,6 +117,8 @@ struct BackwardContext : LayerContext {
   // Per parameter of kind kSum: one tensor a local node, `sum_node_stride` doubles apart.
   std::span<double* const> parameter_sums;
   int64_t sum_node_stride;
+  // False in a frozen layer: nobody reads these gradients, and FinishBackward is not called.
+  bool trainable = true;
 
   float* dx() const { return input_gradients[0]; }
 };
@@ -143,7 +145,7 @@ struct PackContext {
   const kernels::KernelTable* kernels;
   Pass pass;
   std::span<const float* const> parameters;
-  std::span<const float* const> buffers;  // for kInference
+  std::span<const float* const> buffers;
   std::byte* packed;
 };
 

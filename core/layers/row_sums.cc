@@ -29,15 +29,16 @@ int64_t ForBlocks(int64_t begin, int64_t end, int64_t positions, int64_t block, 
   return block;
 }
 
-// Calls body(first row, rows, block) for every block of a batch of single rows, on the pool's
-// threads.
+// Calls body(shard, first row, rows, block) for every block of a batch of single rows, on the
+// pool's threads.
 template <typename Body>
 void ParallelBlocks(const StepContext& step, Body body) {
   const std::vector<int64_t>& begin = step.batch->shard_begin;
   step.pool->ParallelFor(step.batch->shards(), [&](int64_t shard, int) {
     int64_t block = 0;
     for (int64_t v = 0; v < shard; ++v) block += BlocksOf(begin[v + 1] - begin[v]);
-    ForBlocks(begin[shard], begin[shard + 1], 1, block, body);
+    ForBlocks(begin[shard], begin[shard + 1], 1, block,
+              [&](int64_t row, int64_t rows, int64_t b) { body(shard, row, rows, b); });
   });
 }
 
@@ -72,6 +73,58 @@ void MergeSums(int quantities, int64_t channels, SumsLevel& a, const SumsLevel& 
   a.count += b.count;
 }
 
+// Writes the sums of all blocks of a batch of single rows.
+void GatherRows(const StepContext& step, const float* dy, const float* x,
+                absl::FunctionRef<const float*(int64_t shard)> m, int quantities, int64_t channels,
+                std::byte* blocks) {
+  float* partial = reinterpret_cast<float*>(blocks);
+  ParallelBlocks(step, [&](int64_t shard, int64_t row, int64_t rows, int64_t block) {
+    float* s1 = partial + block * 2 * channels;
+    step.kernels->block_sums(dy + row * channels, quantities == 1 ? nullptr : x + row * channels,
+                             m(shard), rows, channels, s1, s1 + channels);
+  });
+}
+
+// For each part a row of the sums of its blocks.
+void CombineBlocks(const StepContext& step, std::span<const ShardNode> parts, int quantities,
+                   int64_t positions, int64_t channels, const std::byte* blocks, double* sums,
+                   int64_t stride) {
+  const float* partial = reinterpret_cast<const float*>(blocks);
+  const Batch& batch = *step.batch;
+  ParallelChannels(step, channels, [&](int64_t c0, int64_t n) {
+    SumsLevel stack[kMaxDepth];
+    int64_t block = 0;
+    double* out = sums;
+    for (const ShardNode& part : parts) {
+      TreeReducer tree;
+      int depth = 0;
+      const auto merge = [&](int times) {
+        for (; times > 0; --times, --depth) {
+          MergeSums(quantities, n, stack[depth - 2], stack[depth - 1]);
+        }
+      };
+      for (int v = part.begin; v < part.end; ++v) {
+        SumsLevel& shard = stack[depth++];
+        shard = {};
+        block = ForBlocks(batch.shard_begin[v], batch.shard_begin[v + 1], positions, block,
+                          [&](int64_t, int64_t rows, int64_t b) {
+                            for (int q = 0; q < quantities; ++q) {
+                              const float* s = partial + (b * 2 + q) * channels + c0;
+                              for (int64_t c = 0; c < n; ++c) shard.sum[q][c] += s[c];
+                            }
+                            shard.count += rows;
+                          });
+        merge(tree.PushMerges());
+      }
+      merge(tree.FinalMerges());
+      for (int q = 0; q < quantities; ++q) {
+        std::copy_n(stack[0].sum[q], n, out + q * channels + c0);
+      }
+      out += stride;
+    }
+  });
+}
+
 }  // namespace
 
 int64_t RowSumsBytes(const Capacity& capacity, int64_t positions, int64_t channels) {
@@ -104,11 +157,12 @@ void GatherSums(const kernels::KernelTable& kernels, const Tile& tile, const flo
             });
 }
 
-void CombineNodeMoments(const StepContext& step, const float* x, int64_t positions,
-                        int64_t channels, std::byte* blocks, double* moments) {
+void CombinePartMoments(const StepContext& step, std::span<const ShardNode> parts, const float* x,
+                        int64_t positions, int64_t channels, int64_t inner, std::byte* blocks,
+                        double* moments) {
   float* partial = reinterpret_cast<float*>(blocks);  // [blocks, {s1, s2}, channels]
   if (positions == 1) {
-    ParallelBlocks(step, [&](int64_t row, int64_t rows, int64_t block) {
+    ParallelBlocks(step, [&](int64_t, int64_t row, int64_t rows, int64_t block) {
       float* s1 = partial + block * 2 * channels;
       step.kernels->block_moments(x + row * channels, rows, channels, s1, s1 + channels);
     });
@@ -119,7 +173,7 @@ void CombineNodeMoments(const StepContext& step, const float* x, int64_t positio
     MomentsLevel leaf;
     int64_t block = 0;
     double* out = moments;
-    for (const ShardNode& node : batch.nodes) {
+    for (const ShardNode& part : parts) {
       TreeReducer tree;
       int depth = 0;
       const auto merge = [&](int times) {
@@ -129,23 +183,23 @@ void CombineNodeMoments(const StepContext& step, const float* x, int64_t positio
           MergeMoments(n, left.count, left.mean, left.m2, right.count, right.mean, right.m2);
         }
       };
-      for (int v = node.begin; v < node.end; ++v) {
+      for (int v = part.begin; v < part.end; ++v) {
         MomentsLevel& shard = stack[depth++];
         shard.count = 0;
-        block = ForBlocks(batch.shard_begin[v], batch.shard_begin[v + 1], positions, block,
-                          [&](int64_t row, int64_t rows, int64_t b) {
-                            const float* s1 = partial + b * 2 * channels + c0;
-                            const float* s2 = s1 + channels;
-                            const float* x0 = x + row * channels + c0;
-                            leaf.count = static_cast<double>(rows);
-                            for (int64_t c = 0; c < n; ++c) {
-                              const double sum = s1[c];
-                              leaf.mean[c] = x0[c] + sum / leaf.count;
-                              leaf.m2[c] = std::max(0.0, s2[c] - sum * sum / leaf.count);
-                            }
-                            MergeMoments(n, shard.count, shard.mean, shard.m2, leaf.count,
-                                         leaf.mean, leaf.m2);
-                          });
+        block = ForBlocks(
+            batch.shard_begin[v], batch.shard_begin[v + 1], positions, block,
+            [&](int64_t row, int64_t rows, int64_t b) {
+              const float* s1 = partial + b * 2 * channels + c0;
+              const float* s2 = s1 + channels;
+              const float* x0 = x + row / inner * inner * channels + row % inner + c0 * inner;
+              leaf.count = static_cast<double>(rows);
+              for (int64_t c = 0; c < n; ++c) {
+                const double sum = s1[c];
+                leaf.mean[c] = x0[c * inner] + sum / leaf.count;
+                leaf.m2[c] = std::max(0.0, s2[c] - sum * sum / leaf.count);
+              }
+              MergeMoments(n, shard.count, shard.mean, shard.m2, leaf.count, leaf.mean, leaf.m2);
+            });
         merge(tree.PushMerges());
       }
       merge(tree.FinalMerges());
@@ -159,47 +213,19 @@ void CombineNodeMoments(const StepContext& step, const float* x, int64_t positio
 void CombineNodeSums(const StepContext& step, const float* dy, const float* x, const float* m,
                      int quantities, int64_t positions, int64_t channels, std::byte* blocks,
                      double* sums, int64_t node_stride) {
-  float* partial = reinterpret_cast<float*>(blocks);
   if (positions == 1) {
-    ParallelBlocks(step, [&](int64_t row, int64_t rows, int64_t block) {
-      float* s1 = partial + block * 2 * channels;
-      step.kernels->block_sums(dy + row * channels, quantities == 1 ? nullptr : x + row * channels,
-                               m, rows, channels, s1, s1 + channels);
-    });
+    GatherRows(
+        step, dy, x, [m](int64_t) { return m; }, quantities, channels, blocks);
   }
-  const Batch& batch = *step.batch;
-  ParallelChannels(step, channels, [&](int64_t c0, int64_t n) {
-    SumsLevel stack[kMaxDepth];
-    int64_t block = 0;
-    double* out = sums;
-    for (const ShardNode& node : batch.nodes) {
-      TreeReducer tree;
-      int depth = 0;
-      const auto merge = [&](int times) {
-        for (; times > 0; --times, --depth) {
-          MergeSums(quantities, n, stack[depth - 2], stack[depth - 1]);
-        }
-      };
-      for (int v = node.begin; v < node.end; ++v) {
-        SumsLevel& shard = stack[depth++];
-        shard = {};
-        block = ForBlocks(batch.shard_begin[v], batch.shard_begin[v + 1], positions, block,
-                          [&](int64_t, int64_t rows, int64_t b) {
-                            for (int q = 0; q < quantities; ++q) {
-                              const float* s = partial + (b * 2 + q) * channels + c0;
-                              for (int64_t c = 0; c < n; ++c) shard.sum[q][c] += s[c];
-                            }
-                            shard.count += rows;
-                          });
-        merge(tree.PushMerges());
-      }
-      merge(tree.FinalMerges());
-      for (int q = 0; q < quantities; ++q) {
-        std::copy_n(stack[0].sum[q], n, out + q * channels + c0);
-      }
-      out += node_stride;
-    }
-  });
+  CombineBlocks(step, step.batch->nodes, quantities, positions, channels, blocks, sums,
+                node_stride);
+}
+
+void CombinePartSums(const StepContext& step, std::span<const ShardNode> parts, const float* dy,
+                     const float* x, absl::FunctionRef<const float*(int64_t shard)> m,
+                     int64_t positions, int64_t channels, std::byte* blocks, double* sums) {
+  if (positions == 1) GatherRows(step, dy, x, m, 2, channels, blocks);
+  CombineBlocks(step, parts, 2, positions, channels, blocks, sums, 2 * channels);
 }
 
 }  // namespace lockstep

@@ -3,7 +3,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
+#include "absl/functional/function_ref.h"
 #include "core/layers/layer.h"
 
 // Sums across samples (core/README.md, rule 2): per channel, over blocks of 128 rows that restart
@@ -25,16 +27,25 @@ void GatherSums(const kernels::KernelTable& kernels, const Tile& tile, const flo
                 const float* x, const float* m, int64_t positions, int64_t channels,
                 std::byte* blocks);
 
-// BatchNorm statistics: for each local node a row {mean[C], M2[C]} in `moments`, where M2 is the
-// sum of squared distances to the mean. x is [samples * positions, channels].
-void CombineNodeMoments(const StepContext& step, const float* x, int64_t positions,
-                        int64_t channels, std::byte* blocks, double* moments);
+// Statistics of x [samples, outer, channels, inner], whose rows are its (sample, outer, inner), of
+// which a sample has `positions`; `inner` is 1 when the channels come last. GatherMoments was given
+// the same rows with channels last. For each of `parts` (local shards, which together are all of
+// them, in order) a row {mean[C], M2[C]} in `moments`, where M2 is the sum of squared distances to
+// the mean; nothing where a part has no samples.
+void CombinePartMoments(const StepContext& step, std::span<const ShardNode> parts, const float* x,
+                        int64_t positions, int64_t channels, int64_t inner, std::byte* blocks,
+                        double* moments);
 
 // For each local node a row of sums in `sums`, `node_stride` doubles apart: the channels' sums of
 // dy, and, with x, then those of dy * (x - m). dy and x may be null for images.
 void CombineNodeSums(const StepContext& step, const float* dy, const float* x, const float* m,
                      int quantities, int64_t positions, int64_t channels, std::byte* blocks,
                      double* sums, int64_t node_stride);
+
+// Both sums for each part, where m depends on the shard.
+void CombinePartSums(const StepContext& step, std::span<const ShardNode> parts, const float* dy,
+                     const float* x, absl::FunctionRef<const float*(int64_t shard)> m,
+                     int64_t positions, int64_t channels, std::byte* blocks, double* sums);
 
 }  // namespace lockstep
 

@@ -157,7 +157,8 @@ absl::Status Append(const std::vector<TensorSpec>& specs, const Network::Node& n
                     std::vector<NetworkTensor>* tensors, int64_t* total) {
   for (const TensorSpec& spec : specs) {
     const int64_t size = ElementCount(spec.shape);
-    tensors->push_back({absl::StrCat(node.name, ".", spec.name), spec, *total, size});
+    tensors->push_back(
+        {absl::StrCat(node.name, ".", spec.name), spec, node.trainable, *total, size});
     *total += (size + kAlignment - 1) / kAlignment * kAlignment;
     if (*total > kMaxElements) {
       return absl::InvalidArgumentError(
@@ -202,6 +203,7 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
       layer->set_name(number == 0 ? std::string(kind->name)
                                   : absl::StrCat(kind->name, "_", number));
     }
+    if (!layer->has_trainable()) layer->set_trainable(true);
     if (!ValidName(layer->name())) {
       return absl::InvalidArgumentError(
           absl::StrCat(base, ".name: must be 1 to 128 characters of A-Z a-z 0-9 _ - /"));
@@ -223,11 +225,13 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
                  .layer = *std::move(built),
                  .inputs = *std::move(inputs),
                  .output = {},
+                 .trainable = false,
                  .first_parameter = static_cast<int>(network.parameters_.size()),
                  .parameter_count = 0,
                  .first_buffer = static_cast<int>(network.buffers_.size()),
                  .buffer_count = 0};
     node.output = node.layer->output_shape();
+    node.trainable = layer->trainable() && !node.layer->parameters().empty();
     if (node.output.channels() > kMaxElements / node.output.positions()) {
       return absl::InvalidArgumentError(
           absl::StrCat(path, ": output ", ShapeString(node.output.dims()), " of \"", node.name,
@@ -324,6 +328,21 @@ void Network::ScaleInputs(const kernels::KernelTable& kernels, int64_t samples, 
       kernels.scale_float(raw + at, input.shape.size(), input.scale, input.offset, x + at);
     }
   }
+}
+
+std::vector<FlatRange> Network::trainable_ranges() const {
+  std::vector<FlatRange> ranges;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (!parameters_[i].trainable) continue;
+    const int64_t begin = parameters_[i].offset;
+    const int64_t end = i + 1 < parameters_.size() ? parameters_[i + 1].offset : parameters_size_;
+    if (!ranges.empty() && ranges.back().end == begin) {
+      ranges.back().end = end;
+    } else {
+      ranges.push_back({begin, end});
+    }
+  }
+  return ranges;
 }
 
 bool Network::of_rows(int i) const {

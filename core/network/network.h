@@ -18,6 +18,7 @@ namespace lockstep {
 struct NetworkTensor {
   std::string name;  // "conv2d.kernel"
   TensorSpec spec;
+  bool trainable;  // of a parameter: false when its layer is frozen
   int64_t offset;  // in floats; a multiple of 16
   int64_t size;
 };
@@ -38,6 +39,12 @@ struct NetworkOutput {
   Shape shape;
   int node = 0;
   int64_t begin = 0;
+};
+
+// Values [begin, end) of a flat vector.
+struct FlatRange {
+  int64_t begin;
+  int64_t end;
 };
 
 // A graph of layers with everything that follows from their specs: shapes, and where each tensor
@@ -63,6 +70,7 @@ class Network {
     // Values that it reads: 0 is the row of the network's inputs, i + 1 the output of node i.
     std::vector<int> inputs;
     Shape output;
+    bool trainable;  // has parameters, and they learn
     int first_parameter;
     int parameter_count;
     int first_buffer;
@@ -94,6 +102,9 @@ class Network {
   // Scales a sample's row of inputs: x[i] = raw[i] * scale + offset. In place if raw is x.
   void ScaleInputs(const kernels::KernelTable& kernels, int64_t samples, const float* raw,
                    float* x) const;
+
+  // Where the parameters that learn lie: as few ranges as possible, ascending.
+  std::vector<FlatRange> trainable_ranges() const;
 
   // Fills both vectors with their initial values.
   void Initialize(uint64_t seed, std::span<float> parameters, std::span<float> buffers) const;

@@ -1,15 +1,9 @@
 #include "core/network/row_layers.h"
 
-#include <algorithm>
+#include "core/tensor/columns.h"
 
 namespace lockstep {
 namespace {
-
-// Copies `columns` values a row; the rows lie so many values apart.
-void CopyColumns(int64_t rows, int64_t columns, const float* from, int64_t from_row, float* to,
-                 int64_t to_row) {
-  for (int64_t r = 0; r < rows; ++r) std::copy_n(from + r * from_row, columns, to + r * to_row);
-}
 
 class RowSlice final : public Layer {
  public:

@@ -49,7 +49,7 @@ class Planner {
   int Output() const { return plan_.storage[nodes_]; }
   // Nodes whose Backward is called.
   bool RunsBackward(int i) const {
-    return !IsView(i) && (node(i).parameter_count > 0 ||
+    return !IsView(i) && (node(i).trainable ||
                           std::any_of(node(i).inputs.begin(), node(i).inputs.end(), [&](int v) {
                             return plan_.needs_gradient[plan_.storage[v]];
                           }));
@@ -145,7 +145,7 @@ class Planner {
         PhaseAt(plan_.backward, phase - 1).batch_calls.push_back({i, Call::kCombineBackward});
       }
       PhaseAt(plan_.backward, phase).tile_calls.push_back({i, Call::kBackward});
-      if (node(i).parameter_count > 0) {
+      if (node(i).trainable) {
         PhaseAt(plan_.backward, phase).batch_calls.push_back({i, Call::kFinishBackward});
       }
     }

@@ -57,8 +57,8 @@ struct StepPlan {
   // The value that a node's Forward writes.
   int Output(int node) const { return (applied_relu[node] >= 0 ? applied_relu[node] : node) + 1; }
 
-  // By value: whether parameters lie above it, and the node that reads it last. The value's readers
-  // add up its gradient from the last one, which stores, to the first.
+  // By value: whether parameters that learn lie above it, and the node that reads it last. The
+  // value's readers add up its gradient from the last one, which stores, to the first.
   std::vector<bool> needs_gradient;
   std::vector<int> last_reader;
   bool Adds(int reader, int value) const {

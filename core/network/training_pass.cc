@@ -50,7 +50,8 @@ TrainingPass::TrainingPass(const Network& network, const Capacity& capacity, int
       sums_size_(SizeOfKind(network, GradientKind::kSum)),
       counts_(nodes),
       parameter_(network.parameters().size()),
-      buffer_(network.buffers().size()) {
+      buffer_(network.buffers().size()),
+      read_buffer_(network.buffers().size()) {
   int64_t sums = 0;
   int64_t globals = 0;
   for (const NetworkTensor& tensor : network.parameters()) {
@@ -83,7 +84,9 @@ void TrainingPass::RunForwardPhases(const StepContext& step, const float* parame
   for (size_t i = 0; i < parameter_.size(); ++i) {
     parameter_[i] = parameters + network_.parameters()[i].offset;
   }
-  for (size_t i = 0; i < buffer_.size(); ++i) buffer_[i] = buffers + network_.buffers()[i].offset;
+  for (size_t i = 0; i < buffer_.size(); ++i) {
+    read_buffer_[i] = buffer_[i] = buffers + network_.buffers()[i].offset;
+  }
   Pack(step, Pass::kForward);
   for (const Phase& phase : plan_.forward) {
     RunPhase(step, phase, &phase == &plan_.forward.front() ? &load : nullptr, watcher);
@@ -109,7 +112,7 @@ void TrainingPass::Pack(const StepContext& step, Pass pass) {
         {.kernels = step.kernels,
          .pass = pass,
          .parameters = std::span(parameter_).subspan(node.first_parameter, node.parameter_count),
-         .buffers = {},
+         .buffers = std::span(read_buffer_).subspan(node.first_buffer, node.buffer_count),
          .packed = Memory(pieces[i])});
   });
 }
@@ -259,7 +262,8 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
       std::span(gradient_).subspan(node.first_parameter, node.parameter_count),
       network_.parameters_size(),
       std::span(sum_).subspan(node.first_parameter, node.parameter_count),
-      sums_size_};
+      sums_size_,
+      node.trainable};
   switch (call.call) {
     case Call::kGatherBackward:
       return node.layer->GatherBackward(context);

@@ -96,6 +96,7 @@ class TrainingPass {
   // Set for each pass.
   std::vector<const float*> parameter_;
   std::vector<float*> buffer_;
+  std::vector<const float*> read_buffer_;  // the same, for those who only read
   std::vector<Tile> work_;
 };
 

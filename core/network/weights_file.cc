@@ -15,9 +15,10 @@ namespace lockstep {
 namespace {
 
 constexpr char kBatchNormConvention[] =
-    "Keras 3: momentum weighs the old value; the variance is the population variance, in the "
-    "normalisation and in moving_variance; y = gamma * (x - moving_mean) / sqrt(moving_variance + "
-    "epsilon) + beta";
+    "momentum weighs the old value; y = gamma * (x - moving_mean) / sqrt(moving_variance + "
+    "epsilon) "
+    "+ beta; moving_variance is of population variances (convention keras) or of unbiased ones "
+    "(pytorch), as the model's layers say";
 
 // Calls body(tensor, its values) for the parameters, then the buffers.
 template <typename T, typename Body>

@@ -28,13 +28,21 @@ class Collective {
   // BatchNorm statistics. `moments` holds one row {mean[C], M2[C]} for each local node and `counts`
   // its number of values a channel; the root's come back in the first row and first count.
   // Combination is Chan's (see MergeMoments in moments.h).
-  virtual void CombineMoments(int64_t channels, std::span<double> moments,
+  //
+  // With `group_shards`, a power of two, instead of 0: so many consecutive shards are combined by
+  // themselves. A node that holds several groups has a row for each of them, and what a group
+  // combines to comes back in the first of its rows.
+  virtual void CombineMoments(int64_t group_shards, int64_t channels, std::span<double> moments,
                               std::span<double> counts) = 0;
 
   // Sums: one row of `width` doubles for each local node, the root in the first row.
   // `counts[i]` of 0 says that node i has no samples: its row passes the other operand through.
   virtual void CombineSums(int64_t width, std::span<double> sums,
                            std::span<const int64_t> counts) = 0;
+
+  // The same by groups of shards, as in CombineMoments.
+  virtual void CombineGroupSums(int64_t group_shards, int64_t width, std::span<double> sums,
+                                std::span<const int64_t> counts) = 0;
 
   // Likewise for gradients in float.
   virtual void CombineGradients(int64_t width, std::span<float> gradients,
@@ -48,8 +56,9 @@ class LocalCollective final : public Collective {
 
   std::span<const ShardNode> local_nodes() const override { return {&root_, 1}; }
   absl::Status status() const override { return absl::OkStatus(); }
-  void CombineMoments(int64_t, std::span<double>, std::span<double>) override {}
+  void CombineMoments(int64_t, int64_t, std::span<double>, std::span<double>) override {}
   void CombineSums(int64_t, std::span<double>, std::span<const int64_t>) override {}
+  void CombineGroupSums(int64_t, int64_t, std::span<double>, std::span<const int64_t>) override {}
   void CombineGradients(int64_t, std::span<float>, std::span<const int64_t>) override {}
 
  private:

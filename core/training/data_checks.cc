@@ -55,11 +55,27 @@ bool ShapesFit(std::span<const int64_t> data, std::span<const int64_t> wanted) {
   return without_ones(data) == without_ones(wanted);
 }
 
-absl::Status CheckInput(const std::string& field, const v1::Tensor& x, const Network& network) {
+// "data.train.x", or of several "data.train.x[1]".
+std::string Field(const std::string& path, const char* name, int number, int count) {
+  return count == 1 ? absl::StrCat(path, name) : absl::StrCat(path, name, "[", number, "]");
+}
+
+absl::Status CheckInput(const std::string& field, int number, const v1::Tensor& x,
+                        const NetworkInput& input) {
   const std::vector<int64_t> shape = SampleShape(x);
-  if (ShapesFit(shape, network.input().dims())) return absl::OkStatus();
+  if (ShapesFit(shape, input.shape.dims())) return absl::OkStatus();
   return Invalid(field, ": samples of \"", x.name(), "\" have shape ", ShapeString(shape),
-                 ", but model.inputs[0].shape is ", ShapeString(network.input().dims()));
+                 ", but model.inputs[", number, "].shape is ", ShapeString(input.shape.dims()));
+}
+
+// Another tensor of a source, whose first one has so many samples.
+absl::StatusOr<const v1::Tensor*> FindBeside(const std::string& path, const v1::DataSource& source,
+                                             int64_t samples, const std::string& field,
+                                             const v1::Dataset& dataset, const std::string& name) {
+  const auto tensor = FindTensor(field, dataset, name);
+  if (!tensor.ok() || (*tensor)->shape(0) == samples) return tensor;
+  return Invalid(path, ": \"", source.x(0), "\" has ", samples, " samples, but \"", name, "\" has ",
+                 (*tensor)->shape(0));
 }
 
 absl::Status CheckLabels(const std::string& field, const v1::Tensor& y, int64_t classes) {
@@ -112,44 +128,28 @@ absl::Status CheckSampleWeight(const std::string& field, const v1::Tensor& weigh
 absl::StatusOr<int64_t> CheckSource(const std::string& path, const v1::Dataset& dataset,
                                     const Network& network, std::span<const Objective> objectives,
                                     v1::DataSource* source) {
-  if (source->x().empty()) source->add_x("x");
-  if (source->y().empty()) source->add_y("y");
-  if (source->x_size() != 1) {
-    return Invalid(path, ".x: must name a tensor for each of the model's inputs, 1, got ",
-                   source->x_size());
+  const auto samples = CheckInputs(path, dataset, network, source);
+  if (!samples.ok()) return samples;
+  const auto outputs = static_cast<int>(objectives.size());
+  for (int o = 0; source->y_size() == o && o < outputs; ++o) {
+    source->add_y(outputs == 1 ? "y" : network.outputs()[o].name);
   }
-  if (source->y_size() != std::ssize(objectives)) {
-    return Invalid(path, ".y: must name a tensor for each of the model's outputs, ",
-                   objectives.size(), ", got ", source->y_size());
+  if (source->y_size() != outputs) {
+    return Invalid(path, ".y: must name a tensor for each of the model's outputs, ", outputs,
+                   ", got ", source->y_size());
   }
-  const auto x = FindTensor(path + ".x", dataset, source->x(0));
-  if (!x.ok()) return x.status();
-  const int64_t samples = (*x)->shape(0);
-  // Another tensor of this source.
-  const auto find = [&](const std::string& field,
-                        const std::string& name) -> absl::StatusOr<const v1::Tensor*> {
-    const auto tensor = FindTensor(field, dataset, name);
-    if (!tensor.ok() || (*tensor)->shape(0) == samples) return tensor;
-    return Invalid(path, ": \"", source->x(0), "\" has ", samples, " samples, but \"", name,
-                   "\" has ", (*tensor)->shape(0));
-  };
-  std::vector<const v1::Tensor*> targets;
-  const auto target_field = [&](size_t o) {
-    return objectives.size() == 1 ? path + ".y" : absl::StrCat(path, ".y[", o, "]");
-  };
-  for (size_t o = 0; o < objectives.size(); ++o) {
-    const auto y = find(target_field(o), source->y(static_cast<int>(o)));
+  for (int o = 0; o < outputs; ++o) {
+    const std::string field = Field(path, ".y", o, outputs);
+    const auto y = FindBeside(path, *source, *samples, field, dataset, source->y(o));
     if (!y.ok()) return y.status();
-    targets.push_back(*y);
-  }
-  if (auto s = CheckInput(path + ".x", **x, network); !s.ok()) return s;
-  for (size_t o = 0; o < objectives.size(); ++o) {
-    auto s = CheckTargets(target_field(o), *targets[o], objectives[o], network.output());
-    if (!s.ok()) return s;
+    if (auto s = CheckTargets(field, **y, objectives[o], network.outputs()[o].shape); !s.ok()) {
+      return s;
+    }
   }
   if (!source->sample_weight().empty()) {
     const std::string field = path + ".sample_weight";
-    const auto weight = find(field, source->sample_weight());
+    const auto weight =
+        FindBeside(path, *source, *samples, field, dataset, source->sample_weight());
     if (!weight.ok()) return weight.status();
     if (auto s = CheckSampleWeight(field, **weight); !s.ok()) return s;
   }
@@ -171,6 +171,28 @@ absl::StatusOr<SampleCounts> Split(int64_t samples, double split) {
 }
 
 }  // namespace
+
+absl::StatusOr<int64_t> CheckInputs(const std::string& path, const v1::Dataset& dataset,
+                                    const Network& network, v1::DataSource* source) {
+  const auto inputs = static_cast<int>(network.inputs().size());
+  for (int i = 0; source->x_size() == i && i < inputs; ++i) {
+    source->add_x(inputs == 1 ? "x" : network.inputs()[i].name);
+  }
+  if (source->x_size() != inputs) {
+    return Invalid(path, ".x: must name a tensor for each of the model's inputs, ", inputs,
+                   ", got ", source->x_size());
+  }
+  int64_t samples = 0;
+  for (int i = 0; i < inputs; ++i) {
+    const std::string field = Field(path, ".x", i, inputs);
+    const auto x = i == 0 ? FindTensor(field, dataset, source->x(0))
+                          : FindBeside(path, *source, samples, field, dataset, source->x(i));
+    if (!x.ok()) return x.status();
+    samples = (*x)->shape(0);
+    if (auto s = CheckInput(field, i, **x, network.inputs()[i]); !s.ok()) return s;
+  }
+  return samples;
+}
 
 absl::StatusOr<SampleCounts> CheckData(const Network& network,
                                        std::span<const Objective> objectives,

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "core/network/network.h"
@@ -17,6 +18,11 @@ struct SampleCounts {
   int64_t train;
   int64_t validation;
 };
+
+// The inputs of a source named by `path` ("data.train"): their names, shapes and number of samples,
+// which is returned. Fills in default names; INVALID_ARGUMENT with the field's path.
+absl::StatusOr<int64_t> CheckInputs(const std::string& path, const v1::Dataset& dataset,
+                                    const Network& network, v1::DataSource* source);
 
 // What the network and its objectives ask of the data sets' names, types and shapes; `validation`
 // is null when there is none. Fills in defaults; INVALID_ARGUMENT with the field's path.

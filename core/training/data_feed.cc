@@ -39,13 +39,14 @@ void Prefetch(std::span<const std::byte> bytes) {
 absl::StatusOr<DataFeed> DataFeed::Create(absl::string_view path, const LabelledData& data,
                                           const Network& network,
                                           std::span<const Objective> objectives) {
-  if (auto s = CheckFinite(absl::StrCat(path, ".x"), data.x); !s.ok()) return s;
   DataFeed feed;
-  feed.samples_ = data.x.shape[0];
-  feed.x_ = data.x;
-  feed.input_size_ = network.input().size();
-  feed.scale_ = network.inputs()[0].scale;
-  feed.offset_ = network.inputs()[0].offset;
+  feed.samples_ = data.x[0].shape[0];
+  for (size_t i = 0; i < data.x.size(); ++i) {
+    const std::string field = data.x.size() == 1 ? ".x" : absl::StrCat(".x[", i, "]");
+    if (auto s = CheckFinite(absl::StrCat(path, field), data.x[i]); !s.ok()) return s;
+    const NetworkInput& input = network.inputs()[i];
+    feed.inputs_.push_back({data.x[i], input.shape.size(), input.scale, input.offset});
+  }
   for (size_t o = 0; o < objectives.size(); ++o) {
     const std::string field = objectives.size() == 1 ? ".y" : absl::StrCat(".y[", o, "]");
     auto targets = TargetFeed::Create(absl::StrCat(path, field), data.y[o], objectives[o]);
@@ -62,25 +63,31 @@ absl::StatusOr<DataFeed> DataFeed::Create(absl::string_view path, const Labelled
 
 void DataFeed::Inputs(const kernels::KernelTable& kernels, std::span<const int32_t> samples,
                       float* x) const {
-  const int64_t sample_bytes = input_size_ * DTypeSize(x_.dtype);
   for (size_t i = 0; i < samples.size(); ++i) {
-    const int64_t first = samples[i] * input_size_;
-    if (i + 1 < samples.size())
-      Prefetch(x_.bytes.subspan(samples[i + 1] * sample_bytes, sample_bytes));
-    if (x_.dtype == DType::kUint8) {
-      kernels.scale_uint8(reinterpret_cast<const uint8_t*>(x_.bytes.data()) + first, input_size_,
-                          scale_, offset_, x);
-    } else {
-      float* out = x;
-      ForElements(x_.dtype, x_.bytes.subspan(samples[i] * sample_bytes, sample_bytes),
-                  [&](auto element) {
-                    *out++ = static_cast<float>(element);
-                    return true;
-                  });
-      kernels.scale_float(x, input_size_, scale_, offset_, x);
+    for (const Input& input : inputs_) {
+      const int64_t bytes = input.size * DTypeSize(input.x.dtype);
+      if (i + 1 < samples.size()) Prefetch(input.x.bytes.subspan(samples[i + 1] * bytes, bytes));
+      Load(kernels, input, samples[i], x);
+      x += input.size;
     }
-    x += input_size_;
   }
+}
+
+void DataFeed::Load(const kernels::KernelTable& kernels, const Input& input, int64_t sample,
+                    float* x) const {
+  const int64_t bytes = input.size * DTypeSize(input.x.dtype);
+  const std::span<const std::byte> raw = input.x.bytes.subspan(sample * bytes, bytes);
+  if (input.x.dtype == DType::kUint8) {
+    kernels.scale_uint8(reinterpret_cast<const uint8_t*>(raw.data()), input.size, input.scale,
+                        input.offset, x);
+    return;
+  }
+  float* out = x;
+  ForElements(input.x.dtype, raw, [&](auto element) {
+    *out++ = static_cast<float>(element);
+    return true;
+  });
+  kernels.scale_float(x, input.size, input.scale, input.offset, x);
 }
 
 TargetMemory DataFeed::MakeTargetMemory(size_t o, int64_t samples) const {

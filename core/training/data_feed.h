@@ -18,14 +18,15 @@ namespace lockstep {
 // Thread-safe; the data must outlive it.
 class DataFeed {
  public:
-  // Checks every value: INVALID_ARGUMENT names `path` ("data.train"), tensor and sample.
+  // Checks every value: INVALID_ARGUMENT names `path` ("data.train"), tensor and sample. Without
+  // objectives there are no targets.
   static absl::StatusOr<DataFeed> Create(absl::string_view path, const LabelledData& data,
                                          const Network& network,
                                          std::span<const Objective> objectives);
 
   int64_t samples() const { return samples_; }
 
-  // x[i] = input of samples[i], scaled.
+  // x[i] = row of inputs of samples[i], scaled.
   void Inputs(const kernels::KernelTable& kernels, std::span<const int32_t> samples,
               float* x) const;
   // What output o is compared with; it lies in `memory`, which is for as many samples at least.
@@ -36,10 +37,17 @@ class DataFeed {
   DataFeed() = default;
 
   int64_t samples_ = 0;
-  TensorView x_;
-  int64_t input_size_ = 0;
-  float scale_ = 1;
-  float offset_ = 0;
+  struct Input {
+    TensorView x;
+    int64_t size;  // values a sample
+    float scale;
+    float offset;
+  };
+
+  void Load(const kernels::KernelTable& kernels, const Input& input, int64_t sample,
+            float* x) const;
+
+  std::vector<Input> inputs_;
   std::vector<TargetFeed> targets_;  // by output
   std::vector<float> weights_;       // [samples], or empty: all 1
 };

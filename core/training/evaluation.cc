@@ -5,6 +5,8 @@
 #include <numeric>
 #include <utility>
 
+#include "core/tensor/columns.h"
+
 namespace lockstep {
 namespace {
 
@@ -27,11 +29,12 @@ Evaluation::Evaluation(const Network& network, std::vector<Objective> objectives
       samples_(samples),
       pass_(network, TakenActivations(objectives_)) {
   for (int i = 0; i < pool.threads(); ++i) {
-    Workspace& workspace = workspaces_.emplace_back(
-        Workspace{.memory = AlignedBuffer<std::byte>(pass_.MemoryBytes()),
-                  .x = AlignedBuffer<float>(kPart * network.input().size()),
-                  .y = AlignedBuffer<float>(kPart * network.output().size()),
-                  .targets = {}});
+    Workspace& workspace = workspaces_.emplace_back(Workspace{
+        .memory = AlignedBuffer<std::byte>(pass_.MemoryBytes()),
+        .x = AlignedBuffer<float>(kPart * network.input().size()),
+        .y = AlignedBuffer<float>(kPart * network.output().size()),
+        .part = AlignedBuffer<float>(objectives_.size() > 1 ? kPart * network.output().size() : 0),
+        .targets = {}});
     for (size_t o = 0; o < objectives_.size(); ++o) {
       workspace.targets.push_back(data.MakeTargetMemory(o, kPart));
     }
@@ -45,7 +48,7 @@ int64_t Evaluation::MemoryBytes(const Network& network, std::span<const Objectiv
   int64_t scores = 0;
   for (const Objective& objective : objectives) {
     // Outputs, their targets, a weight.
-    floats += objective.columns + (objective.loss.has_labels() ? 1 : objective.columns) + 1;
+    floats += 2 * objective.columns + (objective.loss.has_labels() ? 1 : objective.columns) + 1;
     scores += Scores::MemoryBytes(objective, samples);
   }
   const InferencePlan plan(network);
@@ -68,7 +71,14 @@ std::vector<v1::Metric> Evaluation::Run(const kernels::KernelTable& kernels, Thr
     pass_.Run(kernels, count, w.x.data(), w.y.data(), w.memory.data());
     for (size_t o = 0; o < objectives_.size(); ++o) {
       const Targets targets = data_.GatherTargets(o, samples, w.targets[o]);
-      scores_[o].Measure(kernels, begin, count, w.y.data(), targets, 1.0f, nullptr);
+      const float* y = w.y.data();
+      if (objectives_.size() > 1) {
+        const Objective& objective = objectives_[o];
+        CopyColumns(count, objective.columns, y + objective.begin, network_.output().size(),
+                    w.part.data(), objective.columns);
+        y = w.part.data();
+      }
+      scores_[o].Measure(kernels, begin, count, y, targets, 1.0f, nullptr);
     }
   });
   std::vector<double> losses;

@@ -41,6 +41,7 @@ class Evaluation {
     AlignedBuffer<std::byte> memory;
     AlignedBuffer<float> x;
     AlignedBuffer<float> y;
+    AlignedBuffer<float> part;          // of y, where there are several outputs
     std::vector<TargetMemory> targets;  // by output
   };
   std::vector<Workspace> workspaces_;

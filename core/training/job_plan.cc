@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/data/digest.h"
+#include "core/network/initial_weights.h"
 #include "core/network/network.h"
 #include "core/network/training_pass.h"
 #include "core/parallel/shards.h"
@@ -15,6 +16,7 @@
 #include "core/training/optimizer_checks.h"
 #include "core/training/output_checks.h"
 #include "core/training/parameter_update.h"
+#include "core/training/population_statistics.h"
 #include "core/training/training_loss.h"
 
 namespace lockstep {
@@ -33,6 +35,18 @@ absl::Status Invalid(const Parts&... parts) {
 absl::Status CheckRange(absl::string_view field, int64_t value, int64_t low, int64_t high) {
   if (value >= low && value <= high) return absl::OkStatus();
   return Invalid("training.", field, ": must be within [", low, ", ", high, "], got ", value);
+}
+
+// Groups of shards must be equally many shards each.
+absl::Status CheckShardGroups(const v1::ModelSpec& model, int shards) {
+  for (int i = 0; i < model.layers_size(); ++i) {
+    const int64_t group = model.layers(i).batch_normalization().group_shards();
+    if (group > 0 && shards % group != 0) {
+      return Invalid("model.layers[", i, "].batch_normalization.group_shards: must divide the ",
+                     shards, " of training.shards, got ", group);
+    }
+  }
+  return absl::OkStatus();
 }
 
 // An estimate in floating point, to refuse what would not even fit the exact arithmetic.
@@ -73,6 +87,31 @@ std::string Fingerprint(v1::JobSpec spec, const v1::Dataset& train, const v1::Da
   return Sha256(absl::StrCat(kContract, "\n", spec.SerializeAsString()));
 }
 
+// The task that replaces BatchNorms' moving values, which needs inputs only.
+absl::Status CheckPopulationStatistics(const Network& network, const v1::Dataset& train,
+                                       int64_t max_memory_bytes, JobPlan* plan) {
+  if (!plan->spec.has_initial_weights()) {
+    return Invalid("initial_weights: is required: the trained model");
+  }
+  plan->total_steps = plan->steps_per_epoch = PopulationStatistics::Steps(plan->spec.model());
+  if (plan->total_steps == 0) {
+    return Invalid("model.layers: there is no batch_normalization that could get statistics");
+  }
+  v1::DataSpec& data = *plan->spec.mutable_data();
+  if (data.has_validation()) {
+    return Invalid("data.validation: means nothing to population_statistics");
+  }
+  const auto samples = CheckInputs("data.train", train, network, data.mutable_train());
+  if (!samples.ok()) return samples.status();
+  const int threads =
+      plan->spec.resources().threads() > 0 ? plan->spec.resources().threads() : kEstimateThreads;
+  plan->memory_bytes = PopulationStatistics::MemoryBytes(network, *samples, threads);
+  if (plan->memory_bytes <= max_memory_bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("the statistics need about ", plan->memory_bytes / 1000000,
+                   " MB, more than the ", max_memory_bytes / 1000000, " MB allowed here"));
+}
+
 }  // namespace
 
 absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& train,
@@ -81,8 +120,21 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
   plan.spec = spec;
   auto network = Network::Build(plan.spec.mutable_model());
   if (!network.ok()) return network.status();
-  if (network->parameters().empty()) {
-    return Invalid("model.layers: no layer has weights that could be trained");
+  if (plan.spec.has_initial_weights()) {
+    if (auto s = CheckInitialWeights(*network, plan.spec.initial_weights()); !s.ok()) return s;
+  }
+
+  if (plan.spec.has_population_statistics()) {
+    if (auto s = CheckPopulationStatistics(*network, train, max_memory_bytes, &plan); !s.ok()) {
+      return s;
+    }
+    plan.fingerprint = Fingerprint(plan.spec, train, nullptr);
+    return plan;
+  }
+  if (network->trainable_ranges().empty()) {
+    return Invalid(
+        "model.layers: no layer has weights that could be trained",
+        network->parameters().empty() ? "" : "; trainable is false in all that have some");
   }
 
   v1::TrainingSpec& training = *plan.spec.mutable_training();
@@ -103,6 +155,7 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
   if (auto s = CheckRange("max_steps", training.max_steps(), 0, kMaxSteps); !s.ok()) return s;
   if (auto s = CheckRange("shards", training.shards(), 0, kMaxShards); !s.ok()) return s;
   if (training.shards() == 0) training.set_shards(DefaultShards(training.batch_size()));
+  if (auto s = CheckShardGroups(plan.spec.model(), training.shards()); !s.ok()) return s;
   if (!training.has_shuffle()) training.set_shuffle(true);
   if (auto s = CheckRange("log_every", training.log_every(), 0, kMaxSteps); !s.ok()) return s;
   if (training.log_every() == 0) training.set_log_every(50);

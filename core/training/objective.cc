@@ -21,10 +21,13 @@ v1::Metric NamedValue(std::string name, double value) {
 
 std::vector<Objective> MakeObjectives(const v1::TrainingSpec& training, const Network& network) {
   std::vector<Objective> objectives;
-  for (const v1::Loss& spec : training.losses()) {
+  for (int o = 0; o < training.losses_size(); ++o) {
+    const v1::Loss& spec = training.losses(o);
+    const NetworkOutput& output = network.outputs()[o];
     Objective objective = {
-        .prefix = training.losses_size() == 1 ? "" : absl::StrCat(network.nodes().back().name, "_"),
-        .columns = network.output().size(),
+        .prefix = training.losses_size() == 1 ? "" : absl::StrCat(output.name, "_"),
+        .begin = output.begin,
+        .columns = output.shape.size(),
         .weight = spec.weight(),
         .loss = Loss(spec),
         .metrics = {}};

@@ -18,6 +18,7 @@ namespace lockstep {
 struct Objective {
   // What the names of its metrics begin with: nothing where there is one output, else "<output>_".
   std::string prefix;
+  int64_t begin;    // of the output in a sample's row of outputs
   int64_t columns;  // values of the output, a sample
   float weight;     // of its loss in the sum that is minimised
   Loss loss;

@@ -20,10 +20,14 @@ int Optimizer::SlotCount(const v1::Optimizer& spec) {
 }
 
 void Optimizer::Apply(const kernels::KernelTable& kernels, ThreadPool& pool, int64_t step,
-                      double learning_rate, std::span<const float> gradient,
+                      double learning_rate, FlatRange range, std::span<const float> gradient,
                       std::span<float> parameters) {
   constexpr int64_t kLeast = 4096;  // parameters worth a piece of their own
-  const int64_t size = std::ssize(parameters);
+  // Calls body(first, count) for pieces of the range.
+  const auto for_pieces = [&](auto body) {
+    ParallelRows(pool, range.end - range.begin, kLeast,
+                 [&](int64_t begin, int64_t end) { body(range.begin + begin, end - begin); });
+  };
   if (spec_.has_adam()) {
     const v1::Adam& adam = spec_.adam();
     const double correction =
@@ -32,8 +36,8 @@ void Optimizer::Apply(const kernels::KernelTable& kernels, ThreadPool& pool, int
                                        .one_minus_beta_1 = static_cast<float>(1.0 - adam.beta_1()),
                                        .one_minus_beta_2 = static_cast<float>(1.0 - adam.beta_2()),
                                        .epsilon = static_cast<float>(adam.epsilon())};
-    ParallelRows(pool, size, kLeast, [&](int64_t begin, int64_t end) {
-      kernels.adam(scalars, end - begin, gradient.data() + begin, slots_[0].data() + begin,
+    for_pieces([&](int64_t begin, int64_t count) {
+      kernels.adam(scalars, count, gradient.data() + begin, slots_[0].data() + begin,
                    slots_[1].data() + begin, parameters.data() + begin);
     });
     return;
@@ -46,8 +50,8 @@ void Optimizer::Apply(const kernels::KernelTable& kernels, ThreadPool& pool, int
                                           .epsilon = static_cast<float>(rmsprop.epsilon())};
     float* const average = rmsprop.centered() ? slots_[1].data() : nullptr;
     float* const change = rmsprop.momentum() > 0 ? slots_.back().data() : nullptr;
-    ParallelRows(pool, size, kLeast, [&](int64_t begin, int64_t end) {
-      kernels.rmsprop(scalars, end - begin, gradient.data() + begin, slots_[0].data() + begin,
+    for_pieces([&](int64_t begin, int64_t count) {
+      kernels.rmsprop(scalars, count, gradient.data() + begin, slots_[0].data() + begin,
                       average == nullptr ? nullptr : average + begin,
                       change == nullptr ? nullptr : change + begin, parameters.data() + begin);
     });
@@ -57,8 +61,8 @@ void Optimizer::Apply(const kernels::KernelTable& kernels, ThreadPool& pool, int
   const kernels::SgdStep scalars = {.learning_rate = static_cast<float>(learning_rate),
                                     .momentum = static_cast<float>(sgd.momentum()),
                                     .nesterov = sgd.nesterov()};
-  ParallelRows(pool, size, kLeast, [&](int64_t begin, int64_t end) {
-    kernels.sgd(scalars, end - begin, gradient.data() + begin,
+  for_pieces([&](int64_t begin, int64_t count) {
+    kernels.sgd(scalars, count, gradient.data() + begin,
                 slots_.empty() ? nullptr : slots_[0].data() + begin, parameters.data() + begin);
   });
 }

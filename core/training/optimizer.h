@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/kernels/kernels.h"
+#include "core/network/network.h"
 #include "core/parallel/thread_pool.h"
 #include "core/tensor/aligned_buffer.h"
 #include "lockstep/v1/training.pb.h"
@@ -23,9 +24,10 @@ class Optimizer {
   static int SlotCount(const v1::Optimizer& spec);
   std::span<const AlignedBuffer<float>> slots() const { return slots_; }
 
-  // Step number `step`, from 1.
+  // Step number `step`, from 1, of the parameters in `range`; both vectors whole.
   void Apply(const kernels::KernelTable& kernels, ThreadPool& pool, int64_t step,
-             double learning_rate, std::span<const float> gradient, std::span<float> parameters);
+             double learning_rate, FlatRange range, std::span<const float> gradient,
+             std::span<float> parameters);
 
  private:
   const v1::Optimizer spec_;

@@ -73,6 +73,18 @@ absl::Status CheckActivation(const LossFields& fields, const Network::Node& last
                  " (a dense or an activation layer); \"", last.name, "\" does not");
 }
 
+// What the loss takes the activation of over, nobody else can read after it.
+absl::Status CheckReaders(const LossFields& fields, const Network& network, int node) {
+  if (fields.activation == Activation::kLinear || fields.from_logits) return absl::OkStatus();
+  for (const Network::Node& reader : network.nodes()) {
+    if (reader.path.empty() || std::ranges::count(reader.inputs, node + 1) == 0) continue;
+    return Invalid(fields.path, ".from_logits: must be true, because layer \"", reader.name,
+                   "\" reads \"", network.nodes()[node].name,
+                   "\" too; let an activation layer of its own follow");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckWeights(const LossFields& fields, const std::string& path, int64_t columns,
                           v1::Loss* loss) {
   if (!loss->has_weight()) loss->set_weight(1);
@@ -100,9 +112,10 @@ absl::Status CheckWeights(const LossFields& fields, const std::string& path, int
   return absl::OkStatus();
 }
 
-absl::Status CheckLoss(const std::string& path, const Network::Node& last, v1::Loss* loss) {
+absl::Status CheckLoss(const std::string& path, const Network& network, int node, v1::Loss* loss) {
   auto fields = ReadFields(path, loss);
   if (!fields.ok()) return fields.status();
+  const Network::Node& last = network.nodes()[node];
   const Shape& output = last.output;
   if (fields->activation == Activation::kSoftmax && (output.rank() != 1 || output.size() < 2)) {
     return Invalid(fields->path,
@@ -110,6 +123,7 @@ absl::Status CheckLoss(const std::string& path, const Network::Node& last, v1::L
                    last.name, "\" gives [N, ", ShapeString(output.dims()).substr(1));
   }
   if (auto s = CheckActivation(*fields, last); !s.ok()) return s;
+  if (auto s = CheckReaders(*fields, network, node); !s.ok()) return s;
   if (!(fields->label_smoothing >= 0 && fields->label_smoothing < 1)) {
     return Invalid(fields->path, ".label_smoothing: must be within [0, 1), got ",
                    fields->label_smoothing);
@@ -124,7 +138,7 @@ absl::Status CheckLoss(const std::string& path, const Network::Node& last, v1::L
   return CheckWeights(*fields, path, output.size(), loss);
 }
 
-absl::Status CheckMetrics(const v1::TrainingSpec& training, int64_t columns) {
+absl::Status CheckMetrics(const v1::TrainingSpec& training, const Network& network) {
   for (int m = 0; m < training.metrics_size(); ++m) {
     const std::string& name = training.metrics(m);
     if (!Metric::Exists(name)) {
@@ -135,10 +149,11 @@ absl::Status CheckMetrics(const v1::TrainingSpec& training, int64_t columns) {
     if (first - training.metrics().begin() != m) {
       return Invalid("training.metrics[", m, "]: \"", name, "\" is there twice");
     }
-    const bool fits =
-        std::any_of(training.losses().begin(), training.losses().end(), [&](const v1::Loss& loss) {
-          return Metric::Make(name, Loss(loss).activation(), columns).has_value();
-        });
+    bool fits = false;
+    for (int o = 0; o < training.losses_size(); ++o) {
+      const int64_t columns = network.outputs()[o].shape.size();
+      fits |= Metric::Make(name, Loss(training.losses(o)).activation(), columns).has_value();
+    }
     if (!fits) {
       return Invalid("training.metrics[", m, "]: \"", name,
                      "\" fits no output; mae and rmse are for values, auc is for one binary "
@@ -152,16 +167,19 @@ absl::Status CheckMetrics(const v1::TrainingSpec& training, int64_t columns) {
 }  // namespace
 
 absl::Status CheckOutputs(const Network& network, v1::TrainingSpec* training) {
-  if (training->losses_size() != 1) {
-    return Invalid("training.losses: must have one loss, got ", training->losses_size());
+  const auto outputs = static_cast<int>(network.outputs().size());
+  if (training->losses_size() != outputs) {
+    return Invalid("training.losses: must have one loss for each of the model's outputs, ", outputs,
+                   ", got ", training->losses_size());
   }
   for (int o = 0; o < training->losses_size(); ++o) {
     const std::string path = absl::StrCat("training.losses[", o, "]");
-    if (auto s = CheckLoss(path, network.nodes().back(), training->mutable_losses(o)); !s.ok()) {
+    if (auto s = CheckLoss(path, network, network.outputs()[o].node, training->mutable_losses(o));
+        !s.ok()) {
       return s;
     }
   }
-  return CheckMetrics(*training, network.output().size());
+  return CheckMetrics(*training, network);
 }
 
 }  // namespace lockstep

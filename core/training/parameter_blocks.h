@@ -19,13 +19,13 @@ struct ParameterBlock {
   int64_t size;
 };
 
-// Of all parameters that `takes(tensor)`, in order.
+// Of all parameters that learn and that `takes(tensor)`, in order.
 template <typename Predicate>
 std::vector<ParameterBlock> CutIntoBlocks(const Network& network, Predicate takes) {
   std::vector<ParameterBlock> blocks;
   for (size_t t = 0; t < network.parameters().size(); ++t) {
     const NetworkTensor& tensor = network.parameters()[t];
-    if (!takes(tensor)) continue;
+    if (!tensor.trainable || !takes(tensor)) continue;
     for (int64_t i = 0; i < tensor.size; i += ParameterBlock::kValues) {
       blocks.push_back({static_cast<int>(t), tensor.offset + i,
                         std::min(ParameterBlock::kValues, tensor.size - i)});

@@ -31,6 +31,7 @@ ParameterUpdate::ParameterUpdate(const v1::TrainingSpec& spec, const Network& ne
       clipping_(spec.gradient_clipping(), network),
       decays_(FindDecays(spec.weight_decay(), network)),
       optimizer_(spec.optimizer(), network.parameters_size()),
+      trainable_(network.trainable_ranges()),
       average_weight_(static_cast<float>(1.0 - spec.ema().momentum())),
       average_(spec.has_ema() ? network.parameters_size() : 0) {}
 
@@ -61,7 +62,9 @@ void ParameterUpdate::Apply(const kernels::KernelTable& kernels, ThreadPool& poo
   regularization_.AddGradient(pool, parameters, gradient);
   clipping_.Apply(pool, gradient);
   DecayWeights(pool, learning_rate, parameters);
-  optimizer_.Apply(kernels, pool, step, learning_rate, gradient, parameters);
+  for (const FlatRange& range : trainable_) {
+    optimizer_.Apply(kernels, pool, step, learning_rate, range, gradient, parameters);
+  }
   if (average_.size() > 0) UpdateAverage(pool, step, parameters);
 }
 

@@ -52,6 +52,7 @@ class ParameterUpdate {
   GradientClipping clipping_;
   std::vector<Decay> decays_;  // of the weights that do
   Optimizer optimizer_;
+  const std::vector<FlatRange> trainable_;
   float average_weight_;          // of the newest weights
   AlignedBuffer<float> average_;  // empty without
 };

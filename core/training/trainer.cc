@@ -9,6 +9,7 @@
 #include "core/data/digest.h"
 #include "core/inference/inference_pass.h"
 #include "core/kernels/peaks.h"
+#include "core/network/initial_weights.h"
 #include "core/network/network.h"
 #include "core/network/step_profile.h"
 #include "core/network/training_pass.h"
@@ -297,7 +298,7 @@ std::string Trainer::Impl::StateHash() const {
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(
     const JobPlan& plan, const LabelledData& train, const std::optional<LabelledData>& validation,
-    ThreadPool* pool) {
+    ThreadPool* pool, std::string_view initial_weights) {
   if (kernels::Kernels() == nullptr) {
     return absl::FailedPreconditionError("this CPU has no AVX2 and FMA, which Lockstep needs");
   }
@@ -313,9 +314,14 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(
     if (!feed.ok()) return feed.status();
     validation_feed = *std::move(feed);
   }
-  return std::unique_ptr<Trainer>(new Trainer(
-      std::make_unique<Impl>(plan, *std::move(network), std::move(objectives),
-                             *std::move(train_feed), std::move(validation_feed), pool)));
+  auto impl = std::make_unique<Impl>(plan, *std::move(network), std::move(objectives),
+                                     *std::move(train_feed), std::move(validation_feed), pool);
+  if (plan.spec.has_initial_weights()) {
+    auto s = ReadInitialWeights(impl->network, plan.spec.model(), plan.spec.initial_weights(),
+                                initial_weights, impl->parameters.span(), impl->buffers.span());
+    if (!s.ok()) return s;
+  }
+  return std::unique_ptr<Trainer>(new Trainer(std::move(impl)));
 }
 
 Trainer::Trainer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

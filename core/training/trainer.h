@@ -5,56 +5,50 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/data/tensor.h"
 #include "core/parallel/thread_pool.h"
-#include "core/training/job_plan.h"
+#include "core/training/job_run.h"
 #include "lockstep/v1/event.pb.h"
 
 namespace lockstep {
 
-// Inputs [n, ...], labels [n] or targets [n, ...] of each output, and perhaps weights [n], as the
-// job's data sets hold them.
-struct LabelledData {
-  TensorView x;
-  std::vector<TensorView> y;
-  std::optional<TensorView> sample_weight = std::nullopt;
-};
-
 // Trains one job, step by step. Not thread-safe: one thread calls it; it spreads each step over the
 // pool. The data must outlive it.
-class Trainer {
+class Trainer final : public JobRun {
  public:
   // Checks the data's values (labels within the classes, no NaN or infinity): INVALID_ARGUMENT with
-  // the sample's number.
+  // the sample's number. `initial_weights`: the safetensors file that the plan's spec names, 4-byte
+  // aligned; INVALID_ARGUMENT lists all of it that does not fit. Only read here.
   static absl::StatusOr<std::unique_ptr<Trainer>> Create(
       const JobPlan& plan, const LabelledData& train, const std::optional<LabelledData>& validation,
-      ThreadPool* pool);
-  ~Trainer();
+      ThreadPool* pool, std::string_view initial_weights = {});
+  ~Trainer() override;
 
   // All steps are done, or early stopping has ended the training.
-  bool done() const;
+  bool done() const override;
   // Optimizer steps done.
-  int64_t step() const;
+  int64_t step() const override;
 
   // One optimizer step; after the last one of an epoch also its validation. FAILED_PRECONDITION
   // with step and layer when the loss (or, at the end of an epoch, a weight) is no longer finite;
   // training cannot go on after that.
-  absl::Status Step();
+  absl::Status Step() override;
 
   // What there is to log since the last call: step and epoch records and, if the job's resources
   // ask for it, a profile; without sequence and time.
-  std::vector<v1::Event> TakeEvents();
+  std::vector<v1::Event> TakeEvents() override;
 
   // BLAKE2s-256 of parameters, buffers, optimizer state (the average of the weights, if there is
   // one, with it) and step, in hexadecimal.
-  std::string StateHash() const;
+  std::string StateHash() const override;
 
   // Parameters (their average, if there is one) and buffers as they are now, as a safetensors file.
-  std::string SerializeWeights() const;
+  std::string SerializeWeights() const override;
 
  private:
   struct Impl;

@@ -3,14 +3,25 @@
 #include <utility>
 
 #include "core/layers/row_sums.h"
+#include "core/tensor/columns.h"
 
 namespace lockstep {
+namespace {
+
+int64_t RowSize(std::span<const Objective> objectives) {
+  return objectives.back().begin + objectives.back().columns;
+}
+
+}  // namespace
 
 TrainingLoss::TrainingLoss(std::span<const Objective> objectives, const DataFeed& data,
                            int64_t samples, const Capacity& capacity, int nodes)
     : objectives_(objectives),
       data_(data),
       sums_(objectives.size()),
+      row_size_(RowSize(objectives)),
+      output_(objectives.size() > 1 ? capacity.samples * row_size_ : 0),
+      gradient_(objectives.size() > 1 ? capacity.samples * row_size_ : 0),
       block_sums_(RowSumsBytes(capacity, 1, 1)),
       node_sums_(nodes),
       node_counts_(nodes) {
@@ -25,8 +36,9 @@ int64_t TrainingLoss::MemoryBytes(std::span<const Objective> objectives, int64_t
                                   const Capacity& capacity) {
   int64_t bytes = RowSumsBytes(capacity, 1, 1);
   for (const Objective& objective : objectives) {
-    // Targets and a weight.
-    const int64_t floats = (objective.loss.has_labels() ? 1 : objective.columns) + 1;
+    // Targets, a weight, and what is taken out of the rows of several outputs.
+    const int64_t floats = (objective.loss.has_labels() ? 1 : objective.columns) + 1 +
+                           (objectives.size() > 1 ? 2 * objective.columns : 0);
     bytes += Scores::MemoryBytes(objective, samples) +
              capacity.samples * floats * static_cast<int64_t>(sizeof(float));
   }
@@ -55,8 +67,7 @@ double TrainingLoss::Compute(const StepContext& step, std::span<const int32_t> s
     const Objective& objective = objectives_[o];
     const float scale = 1.0f / static_cast<float>(batch.global_samples) * objective.weight;
     const Targets targets = data_.GatherTargets(o, samples, targets_[o]);
-    scores_[o].Measure(*step.kernels, first, rows, pass.output(), targets, scale,
-                       pass.output_gradient());
+    Measure(*step.kernels, o, first, rows, targets, scale, pass);
     const double sum = SumOverBatch(step, scores_[o].losses(first));
     sums_[o] += sum;
     step_values_[0] += objective.weight * (sum / static_cast<double>(batch.global_samples));
@@ -68,6 +79,20 @@ double TrainingLoss::Compute(const StepContext& step, std::span<const int32_t> s
   }
   samples_ = first + rows;
   return step_values_[0];
+}
+
+// Of several outputs each is taken out of the rows of all.
+void TrainingLoss::Measure(const kernels::KernelTable& kernels, size_t o, int64_t first,
+                           int64_t rows, const Targets& targets, float scale, TrainingPass& pass) {
+  Scores& scores = scores_[o];
+  if (objectives_.size() == 1) {
+    scores.Measure(kernels, first, rows, pass.output(), targets, scale, pass.output_gradient());
+    return;
+  }
+  const auto [begin, columns] = std::pair(objectives_[o].begin, objectives_[o].columns);
+  CopyColumns(rows, columns, pass.output() + begin, row_size_, output_.data(), columns);
+  scores.Measure(kernels, first, rows, output_.data(), targets, scale, gradient_.data());
+  CopyColumns(rows, columns, gradient_.data(), columns, pass.output_gradient() + begin, row_size_);
 }
 
 std::vector<std::string> TrainingLoss::StepNames() const {

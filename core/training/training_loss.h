@@ -12,6 +12,7 @@
 #include "core/tensor/aligned_buffer.h"
 #include "core/training/data_feed.h"
 #include "core/training/objective.h"
+#include "core/training/target_feed.h"
 
 namespace lockstep {
 
@@ -43,6 +44,8 @@ class TrainingLoss {
   std::vector<v1::Metric> EndEpoch();
 
  private:
+  void Measure(const kernels::KernelTable& kernels, size_t o, int64_t first, int64_t rows,
+               const Targets& targets, float scale, TrainingPass& pass);
   double SumOverBatch(const StepContext& step, const float* values);
 
   const std::span<const Objective> objectives_;
@@ -52,6 +55,11 @@ class TrainingLoss {
   std::vector<Scores> scores_;
   std::vector<double> sums_;  // of the epoch's losses
   double penalties_ = 0;      // their sum over its samples
+
+  // Of one output, where there are several: a batch's values and their gradient.
+  int64_t row_size_ = 0;
+  AlignedBuffer<float> output_;
+  AlignedBuffer<float> gradient_;
 
   AlignedBuffer<std::byte> block_sums_;
   std::vector<double> node_sums_;

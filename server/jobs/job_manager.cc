@@ -47,6 +47,45 @@ absl::StatusOr<v1::Dataset> FindDataset(Store& store, const char* field,
   return dataset;
 }
 
+// Makes the spec name the exact content that initial weights mean today: a stored job says for good
+// what it starts from, and so does its fingerprint. A spec without a model takes that version's.
+absl::Status ResolveInitialWeights(v1::JobSpec& spec, Store& store, const BlobStore& blobs) {
+  if (!spec.has_initial_weights()) return absl::OkStatus();
+  v1::InitialWeights& initial = *spec.mutable_initial_weights();
+  switch (initial.source_case()) {
+    case v1::InitialWeights::kModel: {
+      absl::StatusOr<v1::ModelVersion> version =
+          store.GetModel(initial.model().name(), initial.model().version());
+      if (absl::IsNotFound(version.status())) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("initial_weights.model: ", version.status().message()));
+      }
+      if (!version.ok()) return version.status();
+      if (!initial.naming().empty() && initial.naming() != "lockstep") {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "initial_weights.naming: the server's models have lockstep's names, got \"",
+            initial.naming(), "\""));
+      }
+      *initial.mutable_safetensors() = version->weights();
+      if (!spec.has_model()) *spec.mutable_model() = version->spec();
+      return absl::OkStatus();
+    }
+    case v1::InitialWeights::kSafetensors: {
+      absl::StatusOr<v1::StatBlobResponse> stat = blobs.Stat(initial.safetensors());
+      if (!stat.ok()) {
+        return absl::Status(stat.status().code(),
+                            absl::StrCat("initial_weights.safetensors: ", stat.status().message()));
+      }
+      if (stat->complete()) return absl::OkStatus();
+      return absl::InvalidArgumentError(absl::StrCat(
+          "initial_weights.safetensors: has not been uploaded: ", initial.safetensors().sha256()));
+    }
+    default:
+      return absl::InvalidArgumentError(
+          "initial_weights: must name a model or an uploaded safetensors file");
+  }
+}
+
 absl::StatusOr<JobPlan> Plan(const v1::JobSpec& spec, int64_t max_memory_bytes, Store& store) {
   absl::StatusOr<v1::Dataset> train = FindDataset(store, "data.train.dataset", spec.data().train());
   if (!train.ok()) return train.status();
@@ -131,6 +170,9 @@ absl::StatusOr<v1::Job> JobManager::Submit(const v1::SubmitJobRequest& request) 
   v1::JobSpec spec = request.spec();
   if (spec.publish_as().empty()) spec.set_publish_as(id);
   if (absl::Status status = CheckName("publish_as", spec.publish_as(), 128, "._-"); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = ResolveInitialWeights(spec, *store_, *blobs_); !status.ok()) {
     return status;
   }
   absl::StatusOr<JobPlan> plan = Plan(spec, options_.max_job_memory_bytes, *store_);

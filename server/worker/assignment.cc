@@ -7,7 +7,9 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -17,7 +19,7 @@
 #include "core/data/tensor.h"
 #include "core/parallel/thread_pool.h"
 #include "core/training/job_plan.h"
-#include "core/training/trainer.h"
+#include "core/training/job_run.h"
 
 namespace lockstep {
 namespace {
@@ -28,6 +30,13 @@ struct MappedData {
   LabelledData views;
 };
 
+absl::StatusOr<MappedFile> MapBlob(const v1::Blob& blob, const DataCache& cache,
+                                   BlobClient& blobs) {
+  return cache.Get(blob, [&](const std::string& sha256, int64_t offset, DataCache::Sink sink) {
+    return blobs.Fetch(sha256, offset, sink);
+  });
+}
+
 absl::StatusOr<MappedFile> MapTensor(const v1::Dataset& dataset, const std::string& name,
                                      const DataCache& cache, BlobClient& blobs, TensorView& view) {
   const auto tensor = std::find_if(dataset.tensors().begin(), dataset.tensors().end(),
@@ -37,10 +46,7 @@ absl::StatusOr<MappedFile> MapTensor(const v1::Dataset& dataset, const std::stri
   if (!dtype.has_value()) {
     return absl::InternalError(absl::StrCat("data set ", dataset.name(), " has no usable ", name));
   }
-  absl::StatusOr<MappedFile> file = cache.Get(
-      tensor->blob(), [&](const std::string& sha256, int64_t offset, DataCache::Sink sink) {
-        return blobs.Fetch(sha256, offset, sink);
-      });
+  absl::StatusOr<MappedFile> file = MapBlob(tensor->blob(), cache, blobs);
   if (file.ok()) {
     view = TensorView(*dtype, {tensor->shape().begin(), tensor->shape().end()}, file->bytes());
   }
@@ -56,7 +62,9 @@ absl::StatusOr<MappedData> MapData(const v1::Dataset& dataset, const v1::DataSou
     data.files.push_back(*std::move(file));
     return absl::OkStatus();
   };
-  if (absl::Status s = map(source.x(0), data.views.x); !s.ok()) return s;
+  for (const std::string& name : source.x()) {
+    if (absl::Status s = map(name, data.views.x.emplace_back()); !s.ok()) return s;
+  }
   for (const std::string& name : source.y()) {
     if (absl::Status s = map(name, data.views.y.emplace_back()); !s.ok()) return s;
   }
@@ -75,8 +83,8 @@ v1::Blob DescribeBlob(const std::string& bytes) {
   return blob;
 }
 
-void SendEvents(Trainer& trainer, ServerLink& link) {
-  std::vector<v1::Event> events = trainer.TakeEvents();
+void SendEvents(JobRun& run, ServerLink& link) {
+  std::vector<v1::Event> events = run.TakeEvents();
   if (events.empty()) return;
   v1::WorkerMessage message;
   for (v1::Event& event : events) *message.mutable_report()->add_events() = std::move(event);
@@ -84,13 +92,13 @@ void SendEvents(Trainer& trainer, ServerLink& link) {
 }
 
 // The weights as they are between two steps; what comes of it does not hold up the training.
-void SendSnapshot(const Trainer& trainer, int64_t request_id, ServerLink& link) {
+void SendSnapshot(const JobRun& run, int64_t request_id, ServerLink& link) {
   v1::WorkerMessage message;
   v1::Snapshot& snapshot = *message.mutable_snapshot();
   snapshot.set_request_id(request_id);
-  snapshot.set_step(trainer.step());
-  if (trainer.step() == 0) return link.Send(std::move(message));
-  std::string bytes = trainer.SerializeWeights();
+  snapshot.set_step(run.step());
+  if (run.step() == 0) return link.Send(std::move(message));
+  std::string bytes = run.SerializeWeights();
   const v1::Blob blob = DescribeBlob(bytes);
   *snapshot.mutable_weights() = blob;
   link.SendWithBlob(std::move(message), blob, std::move(bytes));
@@ -98,7 +106,8 @@ void SendSnapshot(const Trainer& trainer, int64_t request_id, ServerLink& link) 
 
 // OK once the job is trained or stopped; an error is the job's own fault.
 absl::Status Train(const v1::Assignment& assignment, const LabelledData& train,
-                   const std::optional<LabelledData>& validation, int threads, ServerLink& link) {
+                   const std::optional<LabelledData>& validation, std::string_view initial_weights,
+                   int threads, ServerLink& link) {
   // The server has checked the job, memory included.
   absl::StatusOr<JobPlan> plan =
       PlanJob(assignment.spec(), assignment.train(),
@@ -107,42 +116,42 @@ absl::Status Train(const v1::Assignment& assignment, const LabelledData& train,
   if (!plan.ok()) return plan.status();
   const int wanted = plan->spec.resources().threads();
   ThreadPool pool(wanted == 0 ? threads : std::min(wanted, threads));
-  absl::StatusOr<std::unique_ptr<Trainer>> created =
-      Trainer::Create(*plan, train, validation, &pool);
-  if (!created.ok()) return created.status();
-  Trainer& trainer = **created;
+  absl::StatusOr<std::unique_ptr<JobRun>> started =
+      StartJob(*plan, train, validation, &pool, initial_weights);
+  if (!started.ok()) return started.status();
+  JobRun& run = **started;
 
-  while (!trainer.done() && !link.stop_requested()) {
+  while (!run.done() && !link.stop_requested()) {
     if (const int64_t request = link.TakeSnapshotRequest(); request != 0) {
-      SendSnapshot(trainer, request, link);
+      SendSnapshot(run, request, link);
     }
-    absl::Status stepped = trainer.Step();
-    SendEvents(trainer, link);
+    absl::Status stepped = run.Step();
+    SendEvents(run, link);
     if (!stepped.ok()) return stepped;
   }
 
   v1::WorkerMessage message;
   v1::Outcome& outcome = *message.mutable_outcome();
-  if (!trainer.done()) {
+  if (!run.done()) {
     outcome.set_cancelled(true);
     link.Send(std::move(message));
     return absl::OkStatus();
   }
-  std::string bytes = trainer.SerializeWeights();
+  std::string bytes = run.SerializeWeights();
   const v1::Blob blob = DescribeBlob(bytes);
   *outcome.mutable_success()->mutable_weights() = blob;
-  outcome.mutable_success()->set_state_hash(trainer.StateHash());
-  outcome.mutable_success()->set_steps(trainer.step());
+  outcome.mutable_success()->set_state_hash(run.StateHash());
+  outcome.mutable_success()->set_steps(run.step());
   link.SendWithBlob(std::move(message), blob, std::move(bytes));
   return absl::OkStatus();
 }
 
 // The one place where what libraries throw becomes the job's failure.
 absl::Status TrainGuarded(const v1::Assignment& assignment, const LabelledData& train,
-                          const std::optional<LabelledData>& validation, int threads,
-                          ServerLink& link) {
+                          const std::optional<LabelledData>& validation,
+                          std::string_view initial_weights, int threads, ServerLink& link) {
   try {
-    return Train(assignment, train, validation, threads, link);
+    return Train(assignment, train, validation, initial_weights, threads, link);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("the worker ran out of memory");
   } catch (const std::exception& error) {
@@ -164,9 +173,20 @@ absl::Status RunAssignment(const v1::Assignment& assignment, int threads, const 
     if (!mapped.ok()) return mapped.status();
     validation = *std::move(mapped);
   }
-  const absl::Status trained = TrainGuarded(
-      assignment, train->views,
-      validation.has_value() ? std::optional(validation->views) : std::nullopt, threads, link);
+  std::optional<MappedFile> weights_file;
+  std::string_view initial_weights;
+  if (assignment.spec().has_initial_weights()) {
+    absl::StatusOr<MappedFile> mapped =
+        MapBlob(assignment.spec().initial_weights().safetensors(), cache, blobs);
+    if (!mapped.ok()) return mapped.status();
+    weights_file = *std::move(mapped);
+    const std::span<const std::byte> bytes = weights_file->bytes();
+    initial_weights = {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+  }
+  const absl::Status trained =
+      TrainGuarded(assignment, train->views,
+                   validation.has_value() ? std::optional(validation->views) : std::nullopt,
+                   initial_weights, threads, link);
   if (!trained.ok()) {
     v1::WorkerMessage message;
     message.mutable_outcome()->set_failure(std::string(trained.message()));

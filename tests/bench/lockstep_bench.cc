@@ -122,7 +122,7 @@ class Training {
     absl::StatusOr<JobPlan> plan = PlanJob(spec, dataset, nullptr, kMaxMemoryBytes);
     Check(plan.status());
     shards_ = plan->spec.training().shards();
-    auto trainer = Trainer::Create(*plan, {x_, {y_}}, std::nullopt, &pool);
+    auto trainer = Trainer::Create(*plan, {{x_}, {y_}}, std::nullopt, &pool);
     Check(trainer.status());
     trainer_ = *std::move(trainer);
   }

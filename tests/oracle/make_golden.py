@@ -23,6 +23,7 @@ os.environ["KERAS_BACKEND"] = "torch"
 import keras
 import numpy as np
 import torch
+from golden_batchnorm import batch_normalization_variants, peer_weights, population_statistics
 from golden_losses import losses, metrics
 from keras.src.backend.common import dtypes
 from safetensors import safe_open
@@ -452,7 +453,8 @@ def network(out):
 
 
 KINDS = [batch_normalization, dense, conv2d, max_pooling2d, global_average_pooling2d, activation,
-         loss, losses, metrics, optimizer, network, *golden_training.KINDS]
+         loss, losses, metrics, optimizer, network, batch_normalization_variants,
+         peer_weights, population_statistics, *golden_training.KINDS]
 
 
 def specs(path):

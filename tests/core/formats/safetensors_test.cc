@@ -75,6 +75,22 @@ TEST(SafetensorsTest, AcceptsOtherWritersJson) {
   EXPECT_EQ(file->tensors[1].name, "b");
 }
 
+// As PyTorch stores num_batches_tracked.
+TEST(SafetensorsTest, ReadsIntegersBesideFloats) {
+  const int64_t count = int64_t{1} << 40;
+  std::string data(4, '\0');
+  data.append(reinterpret_cast<const char*>(&count), sizeof(count));
+  const std::string header = "{" + Entry("w", "[1]", 0, 4) +
+                             ",\"n\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[4,12]}}";
+  absl::StatusOr<SafetensorsFile> file = ReadSafetensors(File(header, data));
+  ASSERT_TRUE(file.ok()) << file.status();
+  ASSERT_EQ(file->integers.size(), 1);
+  EXPECT_EQ(file->integers[0].name, "n");
+  EXPECT_EQ(file->integers[0].values, std::vector<int64_t>{count});
+  EXPECT_EQ(file->tensors.size(), 1);
+  EXPECT_FALSE(ReadSafetensors(File(header, data.substr(0, 11))).ok());
+}
+
 TEST(SafetensorsTest, HostileHeadersAreRefused) {
   const std::string data(8, '\0');
   const std::string good = Entry("w", "[2]", 0, 8);
@@ -105,7 +121,7 @@ TEST(SafetensorsTest, HostileHeadersAreRefused) {
       "{\"w\":{\"dtype\":\"F32\",\"shape\":[2]}}",
       "{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8],\"more\":1}}",
       "{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4,8]}}",
-      "{\"w\":{\"dtype\":\"I64\",\"shape\":[1],\"data_offsets\":[0,8]}}",
+      "{\"w\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]}}",
       "{\"__metadata__\":{\"a\":1}," + good + "}",
       "{\"__metadata__\":{\"a\":\"1\",\"a\":\"2\"}," + good + "}",
       "{\"__metadata__\":{},\"__metadata__\":{}," + good + "}",

@@ -102,7 +102,7 @@ struct LayerRun {
     {
       AlignedBuffer<std::byte> packed(layer->packed_bytes(Pass::kForward));
       AlignedBuffer<std::byte> block_sums(layer->forward_sums_bytes(capacity));
-      Pack({kernels, Pass::kForward, parameter, {}, packed.data()});
+      Pack({kernels, Pass::kForward, parameter, old_buffer, packed.data()});
       const auto call = [&](auto method, const Tile& tile, int thread) {
         const std::vector<const float*> tile_inputs(inputs, x.data() + tile.begin * in);
         ((*layer).*method)({{step, tile, parameter, packed.data(), saved.data(), block_sums.data(),
@@ -123,7 +123,7 @@ struct LayerRun {
     std::vector<Floats> input_gradients(inputs, Floats(x.size()));
     AlignedBuffer<std::byte> packed(layer->packed_bytes(Pass::kBackward));
     AlignedBuffer<std::byte> partial(layer->backward_sums_bytes(capacity));
-    Pack({kernels, Pass::kBackward, parameter, {}, packed.data()});
+    Pack({kernels, Pass::kBackward, parameter, old_buffer, packed.data()});
     const auto call = [&](auto method, const Tile& tile, int thread) {
       std::vector<float*> dx;
       for (Floats& g : input_gradients) dx.push_back(g.data() + tile.begin * in);

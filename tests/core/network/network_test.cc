@@ -57,15 +57,15 @@ TEST(NetworkTest, DefaultsAreWrittenIntoTheSpec) {
   BuildOrDie(&spec);
   const auto expected = ParseJson<v1::ModelSpec>(R"({
       "inputs":[{"shape":[8,6,1],"scale":1,"name":"input"}],"layers":[
-      {"name":"conv2d","conv2d":{"filters":2,"kernelSize":[3,3],"strides":[1,1],"padding":"valid",
+      {"name":"conv2d","trainable":true,"conv2d":{"filters":2,"kernelSize":[3,3],"strides":[1,1],"padding":"valid",
         "activation":"linear","useBias":true,"kernelInitializer":{"glorotUniform":{}},
         "biasInitializer":{"zeros":{}},"dilationRate":[1,1],"groups":1}},
-      {"name":"batch_normalization","batchNormalization":{"momentum":0.99,"epsilon":0.001,
-        "center":true,"scale":true,"betaInitializer":{"zeros":{}},"gammaInitializer":{"ones":{}},
+      {"name":"batch_normalization","trainable":true,"batchNormalization":{"momentum":0.99,
+        "epsilon":0.001,"axis":-1,"convention":"keras","center":true,"scale":true,"betaInitializer":{"zeros":{}},"gammaInitializer":{"ones":{}},
         "movingMeanInitializer":{"zeros":{}},"movingVarianceInitializer":{"ones":{}}}},
-      {"name":"max_pooling2d","maxPooling2d":{"poolSize":[3,2],"strides":[3,2]}},
-      {"name":"flatten","flatten":{}},
-      {"name":"dense","dense":{"units":3,"activation":"linear","useBias":true,
+      {"name":"max_pooling2d","trainable":true,"maxPooling2d":{"poolSize":[3,2],"strides":[3,2]}},
+      {"name":"flatten","trainable":true,"flatten":{}},
+      {"name":"dense","trainable":true,"dense":{"units":3,"activation":"linear","useBias":true,
         "kernelInitializer":{"randomUniform":{"minval":-0.05,"maxval":0.05}},
         "biasInitializer":{"zeros":{}}}}],"outputs":["dense"]})");
   EXPECT_EQ(spec.DebugString(), expected.DebugString());

@@ -95,6 +95,7 @@ inline std::string RandomNetwork(uint32_t seed) {
         }
         spec = inputs.size() > 1 ? R"("add": {})" : R"("dropout": {"rate": 0.5})";
       }
+      if (random() % 5 == 0) spec += R"(, "trainable": false)";
       values.push_back(layer(spec, inputs));
       unread.push_back(values.back());
     }

@@ -71,7 +71,7 @@ class StepReplay {
       storage_.push_back(v > 0 && traits(v - 1).is_view ? storage_[node(v - 1).inputs[0]] : v);
       readers_.emplace_back();
       if (v == 0) continue;
-      trainable[v] = node(v - 1).parameter_count > 0;
+      trainable[v] = node(v - 1).trainable;
       for (int input : node(v - 1).inputs) {
         trainable[v] = trainable[v] || trainable[input];
         if (storage_[v] == v) readers_[storage_[input]].push_back(v - 1);
@@ -123,7 +123,7 @@ class StepReplay {
       expect(Call::kGatherBackward, synchronizes && backward);
       expect(Call::kCombineBackward, synchronizes && backward);
       expect(Call::kBackward, backward);
-      expect(Call::kFinishBackward, backward && node(i).parameter_count > 0);
+      expect(Call::kFinishBackward, backward && node(i).trainable);
     }
   }
 

@@ -20,9 +20,9 @@ class NodesCollective final : public Collective {
   std::span<const ShardNode> local_nodes() const override { return nodes_; }
   absl::Status status() const override { return absl::OkStatus(); }
 
-  void CombineMoments(int64_t channels, std::span<double> moments,
+  void CombineMoments(int64_t group_shards, int64_t channels, std::span<double> moments,
                       std::span<double> counts) override {
-    Combine([&](size_t a, size_t b) {
+    CombineGroups(static_cast<int>(group_shards), [&](size_t a, size_t b) {
       double* left = moments.data() + a * 2 * channels;
       const double* right = moments.data() + b * 2 * channels;
       MergeMoments(channels, counts[a], left, left + channels, counts[b], right, right + channels);
@@ -30,18 +30,23 @@ class NodesCollective final : public Collective {
   }
   void CombineSums(int64_t width, std::span<double> sums,
                    std::span<const int64_t> counts) override {
-    Add(width, sums, counts);
+    Add(0, width, sums, counts);
+  }
+  void CombineGroupSums(int64_t group_shards, int64_t width, std::span<double> sums,
+                        std::span<const int64_t> counts) override {
+    Add(group_shards, width, sums, counts);
   }
   void CombineGradients(int64_t width, std::span<float> gradients,
                         std::span<const int64_t> counts) override {
-    Add(width, gradients, counts);
+    Add(0, width, gradients, counts);
   }
 
  private:
   template <typename T>
-  void Add(int64_t width, std::span<T> rows, std::span<const int64_t> counts) {
+  void Add(int64_t group_shards, int64_t width, std::span<T> rows,
+           std::span<const int64_t> counts) {
     std::vector<int64_t> count(counts.begin(), counts.end());
-    Combine([&](size_t a, size_t b) {
+    CombineGroups(static_cast<int>(group_shards), [&](size_t a, size_t b) {
       for (int64_t i = 0; count[b] > 0 && i < width; ++i) {
         T& left = rows[a * width + i];
         const T right = rows[b * width + i];
@@ -51,21 +56,34 @@ class NodesCollective final : public Collective {
     });
   }
 
-  // merge(left node, right node) for every inner node of the tree above the nodes, children first.
+  // merge(left row, right row) for every inner node of the tree above the rows, children first;
+  // with groups of shards only within each group.
   template <typename Merge>
-  void Combine(Merge merge) {
-    CombineRange(0, nodes_.back().end, merge);
+  void CombineGroups(int group_shards, Merge merge) {
+    const int shards = nodes_.back().end;
+    if (group_shards == 0) group_shards = shards;
+    std::vector<ShardNode> rows;
+    for (const ShardNode& node : nodes_) {
+      for (int begin = node.begin; begin < node.end;) {
+        const int end = std::min(node.end, begin / group_shards * group_shards + group_shards);
+        rows.push_back({begin, end});
+        begin = end;
+      }
+    }
+    for (int begin = 0; begin < shards; begin += group_shards) {
+      CombineRange(rows, begin, std::min(shards, begin + group_shards), merge);
+    }
   }
-  // Returns the node whose row holds the value of the shards [begin, end).
+  // Returns the row that holds the value of the shards [begin, end).
   template <typename Merge>
-  size_t CombineRange(int begin, int end, Merge merge) {
-    for (size_t i = 0; i < nodes_.size(); ++i) {
-      if (nodes_[i].begin == begin && nodes_[i].end == end) return i;
+  size_t CombineRange(const std::vector<ShardNode>& rows, int begin, int end, Merge merge) {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      if (rows[i].begin == begin && rows[i].end == end) return i;
     }
     int half = 1;
     while (half * 2 < end - begin) half *= 2;
-    const size_t left = CombineRange(begin, begin + half, merge);
-    const size_t right = CombineRange(begin + half, end, merge);
+    const size_t left = CombineRange(rows, begin, begin + half, merge);
+    const size_t right = CombineRange(rows, begin + half, end, merge);
     merge(left, right);
     return left;
   }
@@ -77,6 +95,17 @@ const char* const kChain = R"({"inputs": [{"shape": [6, 6, 2]}], "layers": [
     {"conv2d": {"filters": 5, "kernel_size": [3], "activation": "relu"}},
     {"batch_normalization": {}}, {"max_pooling2d": {}}, {"flatten": {}}, {"dropout": {"rate": 0.2}},
     {"dense": {"units": 9, "activation": "tanh"}}, {"batch_normalization": {}},
+    {"dense": {"units": 4, "activation": "softmax"}}]})";
+
+// Normalised by one, two and four shards at a time, as rows and as images; channels in the middle.
+const char* const kGhosts = R"({"inputs": [{"shape": [6, 5, 2]}], "layers": [
+    {"conv2d": {"filters": 5, "kernel_size": [3], "padding": "same"}},
+    {"batch_normalization": {"group_shards": 1}}, {"activation": {"activation": "relu"}},
+    {"batch_normalization": {"group_shards": 2, "axis": 2, "convention": "pytorch"}},
+    {"max_pooling2d": {}}, {"batch_normalization": {"group_shards": 4, "axis": 1}},
+    {"flatten": {}}, {"dense": {"units": 9, "activation": "tanh"}},
+    {"batch_normalization": {"group_shards": 1, "cumulative_average": true}},
+    {"batch_normalization": {"group_shards": 4, "scale": false}},
     {"dense": {"units": 4, "activation": "softmax"}}]})";
 
 // Seven shards, the third empty and the last of one sample: P = 8.
@@ -91,7 +120,7 @@ StepBits RunWhole(const Network& network, const kernels::KernelTable* kernels, i
 // The shapes that several workers will need: a member of a collective that holds its shards as
 // several nodes of the tree, instead of the root.
 TEST(TrainingPass, GetsTheSameBitsFromAnyNodesOfTheTree) {
-  for (const char* json : {kChain, kResidualNetwork}) {
+  for (const char* json : {kChain, kResidualNetwork, kGhosts}) {
     const Network network = BuildNetwork(json);
     const StepBits expected = RunWhole(network, kernels::Kernels(), 2);
     const std::vector<std::vector<ShardNode>> splits = {
@@ -110,7 +139,7 @@ TEST(TrainingPass, GetsTheSameBitsFromAnyNodesOfTheTree) {
 }
 
 TEST(TrainingPass, GetsTheSameBitsFromAnyThreadsAndInstructionSet) {
-  std::vector<std::string> networks = {kChain, kResidualNetwork};
+  std::vector<std::string> networks = {kChain, kResidualNetwork, kGhosts};
   for (uint32_t seed = 0; seed < 20; ++seed) networks.push_back(RandomNetwork(seed));
   for (const std::string& json : networks) {
     const Network network = BuildNetwork(json);

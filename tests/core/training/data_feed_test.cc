@@ -74,7 +74,7 @@ TEST(DataFeedTest, EveryElementTypeGivesTheSameInputs) {
       SCOPED_TRACE(std::string((*table)->name) + " " + std::string(DTypeName(dtype)));
       const Tensor x = Counting(dtype, {kSamples, kSize});
       const auto feed =
-          DataFeed::Create("data.train", {x, {labels}}, network, Objectives(kLabels, kSamples));
+          DataFeed::Create("data.train", {{x}, {labels}}, network, Objectives(kLabels, kSamples));
       ASSERT_TRUE(feed.ok()) << feed.status();
       EXPECT_EQ(feed->samples(), kSamples);
       std::vector<float> batch(samples.size() * kSize);
@@ -96,7 +96,7 @@ TEST(DataFeedTest, EveryIntegerTypeGivesTheSameLabels) {
     for (const auto& shape : {std::vector<int64_t>{kSamples}, {kSamples, 1}}) {
       const Tensor y = Counting(dtype, shape);
       const auto feed =
-          DataFeed::Create("data.train", {x, {y}}, network, Objectives(kLabels, kSamples));
+          DataFeed::Create("data.train", {{x}, {y}}, network, Objectives(kLabels, kSamples));
       ASSERT_TRUE(feed.ok()) << feed.status();
       TargetMemory memory = feed->MakeTargetMemory(0, std::ssize(samples));
       const Targets targets = feed->GatherTargets(0, samples, memory);
@@ -114,7 +114,7 @@ TEST(DataFeedTest, EveryElementTypeGivesTheSameValues) {
   const std::vector<int32_t> samples = {4, 0, 3};
   for (DType dtype : kTypes) {
     const Tensor y = Counting(dtype, {kSamples, 2});
-    const auto feed = DataFeed::Create("data.train", {x, {y}}, network, Objectives(kValues, 2));
+    const auto feed = DataFeed::Create("data.train", {{x}, {y}}, network, Objectives(kValues, 2));
     ASSERT_TRUE(feed.ok()) << feed.status();
     TargetMemory memory = feed->MakeTargetMemory(0, std::ssize(samples));
     const Targets targets = feed->GatherTargets(0, samples, memory);
@@ -131,7 +131,7 @@ TEST(DataFeedTest, EveryElementTypeGivesTheSameWeights) {
   const std::vector<int32_t> samples = {4, 0, 3};
   for (DType dtype : kTypes) {
     const auto feed =
-        DataFeed::Create("data.train", {x, {y}, TensorView(Counting(dtype, {kSamples}))}, network,
+        DataFeed::Create("data.train", {{x}, {y}, TensorView(Counting(dtype, {kSamples}))}, network,
                          Objectives(kLabels, kSamples));
     ASSERT_TRUE(feed.ok()) << feed.status();
     TargetMemory memory = feed->MakeTargetMemory(0, 64);
@@ -146,7 +146,7 @@ TEST(DataFeedTest, RefusesWeightsAndTargetsOutOfRange) {
   const Tensor x = Counting(DType::kUint8, {kSamples, kSize});
   const auto refused = [&](const char* loss, const Tensor& y, const std::optional<Tensor>& weight,
                            const std::string& message) {
-    LabelledData data = {x, {y}};
+    LabelledData data = {{x}, {y}};
     if (weight) data.sample_weight = *weight;
     const auto feed = DataFeed::Create("data.train", data, network, Objectives(loss, 2));
     ASSERT_FALSE(feed.ok()) << "accepted, instead of: " << message;
@@ -182,7 +182,7 @@ TEST(DataFeedTest, TakesUnalignedBytes) {
     return TensorView(tensor.dtype, tensor.shape, std::span(memory).subspan(1));
   };
   std::vector<std::byte> x_bytes, y_bytes;
-  const auto feed = DataFeed::Create("data.train", {shifted(x, x_bytes), {shifted(y, y_bytes)}},
+  const auto feed = DataFeed::Create("data.train", {{shifted(x, x_bytes)}, {shifted(y, y_bytes)}},
                                      network, Objectives(kLabels, kSamples));
   ASSERT_TRUE(feed.ok()) << feed.status();
   std::vector<float> batch(kSize);
@@ -209,7 +209,7 @@ TEST(OptimizerTest, ThreadsDoNotMatter) {
       Optimizer optimizer(spec, kParameters);
       std::vector<float> weights(kParameters, 0.1f);
       for (int step = 1; step <= 3; ++step) {
-        optimizer.Apply(*kernels::Kernels(), pool, step, 0.01, gradient, weights);
+        optimizer.Apply(*kernels::Kernels(), pool, step, 0.01, {0, kParameters}, gradient, weights);
       }
       EXPECT_EQ(std::ssize(optimizer.slots()), Optimizer::SlotCount(spec));
       for (const auto& slot : optimizer.slots()) {

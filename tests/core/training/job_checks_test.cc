@@ -93,7 +93,7 @@ TEST(JobChecksTest, EveryLossIsAcceptedAndItsDefaultsAreFilledIn) {
 TEST(JobChecksTest, RefusesLossesThatDoNotFit) {
   ExpectRefused({
       {[](Request& r) { Training(r).clear_losses(); },
-       "training.losses: must have one loss, got 0"},
+       "training.losses: must have one loss for each of the model's outputs, 1, got 0"},
       {[](Request& r) { Training(r).mutable_losses(0)->Clear(); },
        "training.losses[0]: is required: sparse_categorical_crossentropy, "},
       {[](Request& r) {

@@ -90,7 +90,7 @@ TEST(KerasOracleTest, Optimizer) {
     const v1::Optimizer spec = WithDefaults(golden.Spec<v1::Optimizer>());
     Optimizer optimizer(spec, size);
     for (int step = 1; golden.has("g_" + std::to_string(step)); ++step) {
-      optimizer.Apply(kernels, pool, step, BaseLearningRate(spec),
+      optimizer.Apply(kernels, pool, step, BaseLearningRate(spec), {0, size},
                       golden["g_" + std::to_string(step)].values, w);
       const std::string after = "w_after_" + std::to_string(step);
       // Weights start at about 1e-3, so a step of 1e-3 shows in five digits.

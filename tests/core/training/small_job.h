@@ -30,7 +30,7 @@ struct SmallData {
   std::optional<Tensor> weight = std::nullopt;
 
   LabelledData view() const {
-    LabelledData view = {x, {y}};
+    LabelledData view = {{x}, {y}};
     if (weight) view.sample_weight = *weight;
     return view;
   }

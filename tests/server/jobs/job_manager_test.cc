@@ -54,6 +54,53 @@ TEST_F(JobManagerTest, TheSameIdWithTheSameSpecIsTheSameJob) {
   EXPECT_EQ(Code(manager_->Submit(other).status()), absl::StatusCode::kAlreadyExists);
 }
 
+TEST_F(JobManagerTest, InitialWeightsAreStoredAsTheExactContent) {
+  Submit("a");
+  FakeWorker worker(manager_.get());
+  const v1::Blob weights = AddBlob("weights");
+  worker.Succeed(worker.last(), weights);
+
+  v1::SubmitJobRequest request = Request("b");
+  request.mutable_spec()->mutable_initial_weights()->mutable_model()->set_name("a");
+  const v1::Job job = Value(manager_->Submit(request));
+  EXPECT_EQ(job.spec().initial_weights().safetensors().sha256(), weights.sha256());
+  EXPECT_NE(job.fingerprint(), Job("a").fingerprint());
+  EXPECT_EQ(worker.last().assignment().spec().initial_weights().safetensors().sha256(),
+            weights.sha256());
+
+  // The model's spec may be left out, and another task be asked for.
+  request.set_id("c");
+  request.mutable_spec()->clear_model();
+  request.mutable_spec()->clear_training();
+  request.mutable_spec()->mutable_population_statistics();
+  EXPECT_THAT(std::string(manager_->Submit(request).status().message()),
+              HasSubstr("there is no batch_normalization"));
+}
+
+TEST_F(JobManagerTest, InitialWeightsThatAreNotThereAreRefused) {
+  const auto refusal = [&](auto change) {
+    v1::SubmitJobRequest request = Request("a");
+    change(*request.mutable_spec()->mutable_initial_weights());
+    const absl::Status status = manager_->Submit(request).status();
+    EXPECT_EQ(Code(status), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(status.message());
+  };
+  EXPECT_EQ(refusal([](v1::InitialWeights&) {}),
+            "initial_weights: must name a model or an uploaded safetensors file");
+  EXPECT_THAT(refusal([](v1::InitialWeights& w) { w.mutable_model()->set_name("nobody"); }),
+              HasSubstr("initial_weights.model: "));
+  EXPECT_THAT(refusal([](v1::InitialWeights& w) {
+                w.mutable_safetensors()->set_sha256(Sha256("absent"));
+                w.mutable_safetensors()->set_size_bytes(6);
+              }),
+              HasSubstr("initial_weights.safetensors: has not been uploaded"));
+  EXPECT_THAT(refusal([this](v1::InitialWeights& w) {
+                *w.mutable_safetensors() = AddBlob("weights");
+                w.set_naming("onnx");
+              }),
+              HasSubstr("initial_weights.naming: must be lockstep, keras or pytorch"));
+}
+
 TEST_F(JobManagerTest, BadRequestsNameTheField) {
   for (const std::string& id : std::vector<std::string>{"..", "a/b", std::string(65, 'a'), "\n"}) {
     const absl::Status status = manager_->Submit(Request(id)).status();
