@@ -20,8 +20,8 @@ inline constexpr size_t kMaxKerasJsonBytes = 3 << 20;
 // train (compile_config) is not looked at.
 //
 // Layers keep their names. The spec's defaults are not filled in, and its numbers are not checked:
-// that is Network::Build's part.
-absl::StatusOr<v1::ModelSpec> ModelFromKeras(std::string_view json);
+// that is Network::Build's part. `path` is that of the JSON itself, put before its members'.
+absl::StatusOr<v1::ModelSpec> ModelFromKeras(std::string_view json, const std::string& path = "");
 
 // A checked spec (its defaults filled in) as Keras 3's JSON, always a Functional model, for
 // keras.models.model_from_json. It predicts what our network predicts once it has its weights. What

@@ -371,21 +371,22 @@ void ReadFunctional(ObjectReader& config, std::vector<KerasLayer> layers, v1::Mo
   }
 }
 
-v1::ModelSpec ReadModel(KerasConversion& conversion, const JsonValue& json) {
+v1::ModelSpec ReadModel(KerasConversion& conversion, const std::string& path,
+                        const JsonValue& json) {
   v1::ModelSpec spec;
-  ObjectReader root(conversion, "", json);
+  ObjectReader root(conversion, path, json);
   const std::string version = root.Text("keras_version");
   conversion.keras2 = absl::StartsWith(version, "1.") || absl::StartsWith(version, "2.");
   const std::string class_name = root.Text("class_name");
   const bool sequential = class_name == "Sequential";
   if (!sequential && class_name != "Functional" && class_name != "Model") {
-    conversion.Fail("class_name",
+    conversion.Fail(root.Path("class_name"),
                     absl::StrCat("must be Sequential or Functional, got \"", class_name, "\""));
   }
   CheckOrigin(root, class_name);
   std::vector<int64_t> built_shape;
   if (const JsonValue* build = root.Take("build_config"); build != nullptr && sequential) {
-    ObjectReader reader(conversion, "build_config", *build);
+    ObjectReader reader(conversion, root.Path("build_config"), *build);
     built_shape = ReadInputShape(reader, "input_shape");
   }
   for (const char* member : {"backend", "compile_config", "shared_object_id"}) root.Take(member);
@@ -393,12 +394,12 @@ v1::ModelSpec ReadModel(KerasConversion& conversion, const JsonValue& json) {
   root.Finish();
   if (members == nullptr) return spec;
   if (members->As<JsonValue::Array>() != nullptr && sequential) {  // before Keras 2.2.3
-    ReadSequential(conversion, "config", ReadLayers(conversion, "config", *members), built_shape,
-                   spec);
+    ReadSequential(conversion, root.Path("config"),
+                   ReadLayers(conversion, root.Path("config"), *members), built_shape, spec);
     return spec;
   }
 
-  ObjectReader config(conversion, "config", *members);
+  ObjectReader config(conversion, root.Path("config"), *members);
   config.Take("name");
   CheckDType(config);
   const bool trainable = config.Flag("trainable", true);
@@ -424,15 +425,18 @@ v1::ModelSpec ReadModel(KerasConversion& conversion, const JsonValue& json) {
 
 }  // namespace
 
-absl::StatusOr<v1::ModelSpec> ModelFromKeras(std::string_view json) {
+absl::StatusOr<v1::ModelSpec> ModelFromKeras(std::string_view json, const std::string& path) {
+  const std::string prefix = path.empty() ? "" : path + ": ";
   if (json.size() > kMaxKerasJsonBytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat("the JSON has ", json.size(), " bytes; at most ", kMaxKerasJsonBytes));
+        absl::StrCat(prefix, "the JSON has ", json.size(), " bytes; at most ", kMaxKerasJsonBytes));
   }
   absl::StatusOr<JsonValue> value = JsonValue::Parse(json);
-  if (!value.ok()) return value.status();
+  if (!value.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(prefix, value.status().message()));
+  }
   KerasConversion conversion;
-  v1::ModelSpec spec = ReadModel(conversion, *value);
+  v1::ModelSpec spec = ReadModel(conversion, path, *value);
   if (!conversion.status.ok()) return conversion.status;
   return spec;
 }
