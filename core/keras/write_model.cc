@@ -67,7 +67,7 @@ class ModelWriter {
     config["layers"] = {std::move(layers_)};
     config["input_layers"] = {std::move(inputs)};
     config["output_layers"] = {std::move(outputs)};
-    return KerasObject("keras", "Functional", std::move(config)).ToString();
+    return KerasObject("keras.src.models.functional", "Functional", std::move(config)).ToString();
   }
 
  private:
