@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,12 +25,15 @@ JsonValue Nested(const JsonValue::Array& padding) {
   return {std::move(nested)};
 }
 
-const google::protobuf::Message& Kind(const v1::Layer& layer, std::string& field) {
-  const google::protobuf::Reflection& reflection = *layer.GetReflection();
-  const auto* kind =
-      reflection.GetOneofFieldDescriptor(layer, layer.GetDescriptor()->FindOneofByName("kind"));
-  field = kind->name();
-  return reflection.GetMessage(layer, kind);
+// Keras' class for a layer's kind; nullptr if it has none.
+const LayerClass* ClassOf(const v1::Layer& layer) {
+  const google::protobuf::FieldDescriptor* kind = layer.GetReflection()->GetOneofFieldDescriptor(
+      layer, layer.GetDescriptor()->FindOneofByName("kind"));
+  if (kind == nullptr) return nullptr;
+  const std::span<const LayerClass> classes = LayerClasses();
+  const auto found = std::find_if(classes.begin(), classes.end(),
+                                  [&](const LayerClass& c) { return c.field == kind->name(); });
+  return found == classes.end() ? nullptr : &*found;
 }
 
 // The class of an activation that Activation's name cannot describe.
@@ -45,6 +50,9 @@ class ModelWriter {
   explicit ModelWriter(const v1::ModelSpec& spec) : spec_(spec) {}
 
   absl::StatusOr<std::string> Write() {
+    if (spec_.inputs().empty() || spec_.layers().empty()) {
+      return absl::InvalidArgumentError("model: has no inputs or no layers");
+    }
     JsonValue::Array inputs;
     for (const v1::Input& input : spec_.inputs()) {
       if (absl::Status status = AddInput(input); !status.ok()) return status;
@@ -145,24 +153,27 @@ class ModelWriter {
     for (const std::string& input : layer.inputs()) sources.push_back(Tensor(input));
     if (sources.empty()) sources.push_back(Tensor(before));
 
-    std::string field;
+    const LayerClass* layer_class = ClassOf(layer);
+    if (layer_class == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat(path, ": Keras has no such layer"));
+    }
+    absl::string_view class_name = layer_class->name;
+    const std::string field(layer_class->field);
+    const google::protobuf::Message& kind =
+        layer.GetReflection()->GetMessage(layer, layer.GetDescriptor()->FindFieldByName(field));
     JsonValue::Object config;
-    const google::protobuf::Message& kind = Kind(layer, field);
     if (auto s = WriteFields(kind, absl::StrCat(path, ".", field), config); !s.ok()) return s;
     if (layer.has_trainable()) config["trainable"] = {layer.trainable()};
     if (absl::Status s = AddPadding(path, layer, kind, *name, config, sources); !s.ok()) return s;
 
-    absl::string_view class_name;
-    for (const LayerClass& known : LayerClasses()) {
-      if (known.field == field && class_name.empty()) class_name = known.name;
-    }
     if (layer.has_activation()) {
       class_name = ActivationClass(layer.activation());
       WriteActivation(layer.activation(), class_name, config);
     } else if (layer.has_zero_padding2d() && layer.zero_padding2d().padding_size() == 4) {
       JsonValue nested = Nested(*config["padding"].As<JsonValue::Array>());
       config["padding"] = std::move(nested);
-    } else if (layer.has_normalization() && layer.normalization().mean_size() == 1) {
+    } else if (layer.has_normalization() && layer.normalization().mean_size() == 1 &&
+               layer.normalization().variance_size() == 1) {
       // Keras takes a number for all channels without an axis only.
       config["axis"] = {};
       for (const char* member : {"mean", "variance"}) {

@@ -145,6 +145,15 @@ TEST(ModelToKeras, WritesASpecWithItsDefaultsFilledIn) {
   ExpectEqual(again, spec);
 }
 
+// make_testdata.py has found that Keras builds the same models from these.
+TEST(ModelToKeras, WritesWhatKerasReads) {
+  for (const std::string name : {"keras3", "images", "graph"}) {
+    const auto json = ModelToKeras(Converted(ReadKerasJson(name)));
+    ASSERT_TRUE(json.ok()) << json.status();
+    EXPECT_EQ(*json + "\n", ReadKerasJson(name + ".written"));
+  }
+}
+
 // Keras has layers for what our inputs and convolutions do by themselves.
 TEST(ModelToKeras, SpellsOutScaleAndExplicitPadding) {
   const auto json = ModelToKeras(ParseJson<v1::ModelSpec>(R"({

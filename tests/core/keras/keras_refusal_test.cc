@@ -137,6 +137,9 @@ TEST(KerasRefusal, RefusesCustomObjects) {
   EXPECT_EQ(Refusal(layer(R"("module": "keras", "registered_name": "mine>Dense")")),
             "config.layers[0].class_name: custom objects are not supported, got \"Dense\" of "
             "mine>Dense");
+  EXPECT_EQ(Refusal(layer(R"("module": "keras.src.ops.nn", "registered_name": "Dense")")),
+            "config.layers[0].class_name: the function Dense of keras.src.ops.nn is not supported; "
+            "use a layer");
   EXPECT_EQ(Refusal(layer(R"("surprise": 1)")), "config.layers[0].surprise: 1 is not supported");
 }
 

@@ -4,6 +4,7 @@
 
 Written by hand: keras2.json and tf_keras.json, the same model as keras3.json as older versions put
 it (after tf_keras/engine/{training,functional,node}.py); *.spec.json, what the models are here.
+Written by ModelToKeras: *.written.json, which Keras has to read as the models they were.
 """
 
 import pathlib
@@ -93,13 +94,39 @@ def graph():
 
 def refused():
     """A Lambda layer, a nested model, a layer called twice, a half-precision policy."""
-    yield "lambda", keras.Sequential([L.Input((4,)), L.Lambda(lambda x: x * 2), L.Dense(1)])
+    yield "lambda", keras.Sequential([L.Input((4,)), L.Lambda(keras.activations.relu), L.Dense(1)])
     inner = keras.Sequential([L.Input((4,)), L.Dense(4)])
     yield "nested", keras.Sequential([L.Input((4,)), inner, L.Dense(1)])
     x = L.Input((4,))
     shared = L.Dense(4, name="shared")
     yield "shared", keras.Model(x, L.Add()([shared(x), shared(L.ReLU()(x))]))
     yield "mixed", keras.Sequential([L.Input((4,)), L.Dense(1, dtype="mixed_float16")])
+
+
+def rounded(config):
+    """Without what a float32 loses, and with one name for each regularizer and softmax."""
+    if isinstance(config, dict):
+        if config.get("class_name") in ("L1", "L2", "L1L2"):
+            return {"l1": 0.0, "l2": 0.0} | rounded(config["config"])
+        return {key: rounded(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [rounded(value) for value in config]
+    return float(f"{config:.6g}") if isinstance(config, float) else config
+
+
+def check(name):
+    """What we wrote is the model that we read."""
+    ours, theirs = (keras.models.model_from_json((DIR / f"{name}{end}.json").read_text())
+                    for end in (".written", ""))
+    for ends in ("inputs", "outputs"):
+        assert [t.shape for t in getattr(ours, ends)] == [t.shape for t in getattr(theirs, ends)]
+    assert [w.path for w in ours.weights] == [w.path for w in theirs.weights]
+    for layer in theirs.layers:
+        expected = rounded(layer.get_config())
+        if isinstance(layer, L.Softmax):
+            expected["activation"] = "softmax"
+            del expected["axis"]
+        assert rounded(ours.get_layer(layer.name).get_config()) == expected, layer.name
 
 
 if __name__ == "__main__":
@@ -109,3 +136,5 @@ if __name__ == "__main__":
     write("graph", graph())
     for name, model in refused():
         write(f"refused_{name}", model)
+    for name in ("keras3", "images", "graph"):
+        check(name)
