@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "client/cli/job_options.h"
 #include "client/cli/session.h"
 
 // The commands, one function each, in jobs.cc, datasets.cc, models.cc, fetch.cc, predict.cc and
@@ -13,7 +14,8 @@ namespace lockstep {
 
 // Jobs.
 struct SubmitArguments {
-  std::string file;
+  std::string file;  // may be empty if the options name a Keras model
+  JobOptions options;
   std::string id;
   bool watch = false;
   bool profile = false;
@@ -29,8 +31,12 @@ ExitCode CancelJob(Session& session, const std::string& id);
 
 // Models.
 ExitCode ListModels(Session& session);
-// `source` is a job's id, or a model with or without version.
-ExitCode Fetch(Session& session, const std::string& source, const std::string& output);
+struct FetchArguments {
+  std::string source;      // a job's id, or a model with or without version
+  std::string output;      // the file for the weights,
+  std::string keras_json;  // that for the model as Keras' JSON; one may be empty
+};
+ExitCode Fetch(Session& session, const FetchArguments& arguments);
 struct PredictArguments {
   std::string model;
   std::string dataset;  // this one,

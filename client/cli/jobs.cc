@@ -101,12 +101,25 @@ absl::Status SetInitialWeights(Client& client, const std::string& source, v1::Jo
 }  // namespace
 
 ExitCode Submit(Session& session, const SubmitArguments& arguments) {
-  absl::StatusOr<std::string> json = ReadFile(arguments.file);
-  if (!json.ok()) return session.Misused("submit", json.status());
-  absl::StatusOr<JobFile> file = ParseJobFile(*json);
-  if (!file.ok()) {
-    return session.Misused(arguments.file, file.status(),
-                           "the fields are those of JobSpec in proto/lockstep/v1/job.proto");
+  const JobOptions& options = arguments.options;
+  const std::string& what = arguments.file.empty() ? options.keras : arguments.file;
+  absl::StatusOr<JobFile> file = JobFile{};
+  if (!arguments.file.empty()) {
+    absl::StatusOr<std::string> json = ReadFile(arguments.file);
+    if (!json.ok()) return session.Misused("submit", json.status());
+    file = ParseJobFile(*json);
+    if (!file.ok()) {
+      return session.Misused(arguments.file, file.status(),
+                             "the fields are those of JobSpec in proto/lockstep/v1/job.proto");
+    }
+  }
+  absl::StatusOr<std::string> keras = std::string();
+  if (!options.keras.empty()) {
+    keras = ReadFile(options.keras);
+    if (!keras.ok()) return session.Misused("submit", keras.status());
+  }
+  if (absl::Status s = ApplyJobOptions(options, *keras, file->spec); !s.ok()) {
+    return session.Misused(what, s);
   }
   if (arguments.threads.has_value()) {
     file->spec.mutable_resources()->set_threads(*arguments.threads);
@@ -116,6 +129,12 @@ ExitCode Submit(Session& session, const SubmitArguments& arguments) {
   const bool draws = !arguments.profile_image.empty();
   if (draws) {
     if (absl::Status opened = image.Open(); !opened.ok()) return session.Misused("submit", opened);
+  }
+  if (IsDataFile(options.data)) {
+    AddDatasetArguments dataset;
+    dataset.name = DatasetNameOf(options.data);
+    (options.data.ends_with(".csv") ? dataset.csv : dataset.npz) = options.data;
+    if (const ExitCode added = AddDataset(session, dataset); added != kOk) return added;
   }
   Client* client = session.Connect();
   if (client == nullptr) return session.exit_code();
@@ -128,7 +147,7 @@ ExitCode Submit(Session& session, const SubmitArguments& arguments) {
   absl::StatusOr<v1::Job> job = client->SubmitJob(file->spec, arguments.id);
   if (!job.ok()) {
     const absl::Status status(job.status().code(), WithLine(*file, job.status()));
-    return session.Fail(arguments.file, status, SubmitAdvice(status));
+    return session.Fail(what, status, SubmitAdvice(status));
   }
   const bool watches = arguments.watch || arguments.profile;
   if (session.json()) {

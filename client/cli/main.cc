@@ -16,7 +16,7 @@ struct CommandLine {
   SubmitArguments submit;
   std::string job_id;
   int64_t from_sequence = 1;
-  std::string source, output;
+  FetchArguments fetch;
   PredictArguments predict;
   std::string model, dataset, output_name;
   AddDatasetArguments add_dataset;
@@ -32,12 +32,45 @@ CLI::App* AddCommand(CLI::App& app, CommandLine& line, const std::string& name,
   return command;
 }
 
+// What may stand in place of a job's file, or changes what it says.
+void AddJobOptions(CLI::App* submit, JobOptions& options) {
+  submit->add_option("--keras", options.keras, "The model: what Keras' model.to_json() gives");
+  submit->add_option("--data", options.data,
+                     "The training set: a .npz (x and y) or .csv file, which is registered under\n"
+                     "its name, or a registered data set");
+  submit
+      ->add_option("--loss", options.loss,
+                   "Of every output; default by its activation: softmax\n"
+                   "sparse_categorical_crossentropy, sigmoid binary_crossentropy, else mse")
+      ->check(CLI::IsMember({"sparse_categorical_crossentropy", "categorical_crossentropy",
+                             "binary_crossentropy", "mean_squared_error", "mean_absolute_error",
+                             "huber", "mse", "mae"}));
+  submit->add_option("--epochs", options.epochs, "Default with --keras: 10");
+  submit->add_option("--batch-size", options.batch_size, "Default with --keras: 32");
+  submit->add_option("--optimizer", options.optimizer, "Default: adam")
+      ->check(CLI::IsMember({"adam", "sgd", "rmsprop"}));
+  submit->add_option("--learning-rate", options.learning_rate, "Default: the optimizer's");
+  submit->add_option("--validation-split", options.validation_split,
+                     "Fraction of the data, from its end, to validate on");
+  submit->add_option("--seed", options.seed, "Of initial values, shuffling and dropout");
+  submit->add_option("--publish-as", options.publish_as, "The model's name; default: the job's id");
+}
+
 void AddJobCommands(CLI::App& app, CommandLine& line) {
   CLI::App* submit =
-      AddCommand(app, line, "submit", "Hands in a training job; its spec is a JobSpec in JSON.",
-                 "lockstep submit fashion-cnn.json --watch",
+      AddCommand(app, line, "submit",
+                 "Hands in a training job: a JobSpec in JSON, a Keras model with data, or both.",
+                 "lockstep submit fashion-cnn.json --watch\n"
+                 "  lockstep submit --keras model.json --data fashion.npz --epochs 5 --watch",
                  [&line](Session& session) { return Submit(session, line.submit); });
-  submit->add_option("JOB.json", line.submit.file, "The job's spec")->required();
+  CLI::Option* file = submit->add_option("JOB.json", line.submit.file, "The job's spec");
+  AddJobOptions(submit, line.submit.options);
+  submit->callback([&line, file] {
+    if (file->empty() && line.submit.options.keras.empty()) {
+      throw CLI::RequiredError("JOB.json or --keras");
+    }
+    line.run = [&line](Session& session) { return Submit(session, line.submit); };
+  });
   submit->add_option("--id", line.submit.id,
                      "The job's name; submitting the same again is then harmless");
   submit->add_flag("--watch", line.submit.watch, "Follow the job until it ends");
@@ -84,10 +117,16 @@ void AddModelCommands(CLI::App& app, CommandLine& line) {
       app, line, "fetch",
       "Downloads weights as a safetensors file: a model's, or a job's (of a running one\n"
       "as they were after its last finished step).",
-      "lockstep fetch fashion-cnn:1 -o weights.safetensors",
-      [&line](Session& session) { return Fetch(session, line.source, line.output); });
-  fetch->add_option("JOB_OR_MODEL", line.source, "A job's id, MODEL or MODEL:VERSION")->required();
-  fetch->add_option("-o,--output", line.output, "The file to write")->required();
+      "lockstep fetch fashion-cnn:1 -o weights.safetensors\n"
+      "  lockstep fetch fashion-cnn:1 --keras-json model.json",
+      [&line](Session& session) { return Fetch(session, line.fetch); });
+  fetch->add_option("JOB_OR_MODEL", line.fetch.source, "A job's id, MODEL or MODEL:VERSION")
+      ->required();
+  CLI::Option_group* files = fetch->add_option_group("files", "What to write");
+  files->add_option("-o,--output", line.fetch.output, "The file for the weights");
+  files->add_option("--keras-json", line.fetch.keras_json,
+                    "The file for the model as JSON, for keras.models.model_from_json");
+  files->require_option(1, 2);
 
   CLI::App* predict = AddCommand(
       app, line, "predict", "Asks a model about samples of a data set or a .npy or IDX file.",

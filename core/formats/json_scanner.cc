@@ -152,6 +152,46 @@ absl::StatusOr<int64_t> JsonScanner::NonNegativeInteger() {
   return value;
 }
 
+absl::StatusOr<std::string> JsonScanner::Number() {
+  SkipSpace();
+  size_t end = position_;
+  const auto digits = [&] {
+    const size_t first = end;
+    end = std::min(text_.find_first_not_of("0123456789", first), text_.size());
+    return end - first;
+  };
+  const auto one_of = [&](std::string_view characters) {
+    if (end == text_.size() || characters.find(text_[end]) == characters.npos) return false;
+    ++end;
+    return true;
+  };
+  one_of("-");
+  const bool leading_zero = end < text_.size() && text_[end] == '0';
+  const size_t whole = digits();
+  bool valid = whole > 0 && !(leading_zero && whole > 1);
+  if (one_of(".")) valid = digits() > 0 && valid;
+  if (one_of("eE")) {
+    one_of("+-");
+    valid = digits() > 0 && valid;
+  }
+  if (!valid) return Error("expected a number");
+  const std::string number(text_.substr(position_, end - position_));
+  position_ = end;
+  return number;
+}
+
+absl::Status JsonScanner::Literal(std::string_view word) {
+  SkipSpace();
+  if (text_.substr(position_, word.size()) != word) return Error("expected a value");
+  position_ += word.size();
+  return absl::OkStatus();
+}
+
+char JsonScanner::Peek() {
+  SkipSpace();
+  return position_ == text_.size() ? '\0' : text_[position_];
+}
+
 absl::Status JsonScanner::End() {
   SkipSpace();
   return position_ == text_.size() ? absl::OkStatus() : Error("unexpected text after the end");

@@ -25,8 +25,14 @@ class JsonScanner {
   absl::Status Array(absl::FunctionRef<absl::Status()> element);
   // A string, decoded to valid UTF-8.
   absl::StatusOr<std::string> String();
+  // Any number, as its text.
+  absl::StatusOr<std::string> Number();
+  // `word`: true, false or null.
+  absl::Status Literal(std::string_view word);
   // A whole number from 0 to 2^63 - 1, without exponent.
   absl::StatusOr<int64_t> NonNegativeInteger();
+  // The character that the next value begins with; 0 at the end.
+  char Peek();
   // Nothing but white space is left.
   absl::Status End();
 

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "core/data/digest.h"
+#include "core/keras/keras_model.h"
 #include "core/network/initial_weights.h"
 #include "core/network/network.h"
 #include "core/network/training_pass.h"
@@ -77,6 +78,17 @@ int64_t EstimateMemory(const v1::JobSpec& spec, const Network& network,
               copies * network.buffers_size());
 }
 
+// Puts the model that keras_model describes in its place.
+absl::Status ConvertKerasModel(v1::JobSpec* spec) {
+  if (spec->keras_model().empty()) return absl::OkStatus();
+  if (spec->has_model()) return Invalid("keras_model: stands instead of model; both are given");
+  absl::StatusOr<v1::ModelSpec> model = ModelFromKeras(spec->keras_model(), "keras_model");
+  if (!model.ok()) return model.status();
+  *spec->mutable_model() = *std::move(model);
+  spec->clear_keras_model();
+  return absl::OkStatus();
+}
+
 std::string Fingerprint(v1::JobSpec spec, const v1::Dataset& train, const v1::Dataset* validation) {
   spec.clear_resources();
   spec.clear_publish_as();
@@ -118,6 +130,7 @@ absl::StatusOr<JobPlan> PlanJob(const v1::JobSpec& spec, const v1::Dataset& trai
                                 const v1::Dataset* validation, int64_t max_memory_bytes) {
   JobPlan plan;
   plan.spec = spec;
+  if (auto s = ConvertKerasModel(&plan.spec); !s.ok()) return s;
   auto network = Network::Build(plan.spec.mutable_model());
   if (!network.ok()) return network.status();
   if (plan.spec.has_initial_weights()) {

@@ -8,6 +8,7 @@
 
 #include "client/cli/commands.h"
 #include "core/data/digest.h"
+#include "core/keras/keras_model.h"
 #include "lockstep/v1/blob.grpc.pb.h"
 #include "lockstep/v1/job.grpc.pb.h"
 #include "lockstep/v1/registry.grpc.pb.h"
@@ -20,6 +21,9 @@ constexpr char kWeights[] = "the weights";
 
 class FakeJobs final : public v1::JobService::Service {
  public:
+  grpc::Status GetJob(grpc::ServerContext*, const v1::GetJobRequest*, v1::Job*) override {
+    return {grpc::StatusCode::NOT_FOUND, "no such job"};
+  }
   grpc::Status GetJobWeights(grpc::ServerContext*, const v1::GetJobWeightsRequest* request,
                              v1::Weights* response) override {
     if (request->id() == "early") return {grpc::StatusCode::UNAVAILABLE, "no step is done yet"};
@@ -37,6 +41,10 @@ class FakeModels final : public v1::ModelService::Service {
     if (request->name() != "model") return {grpc::StatusCode::NOT_FOUND, "no such model"};
     response->mutable_weights()->set_sha256(Sha256(std::string(kWeights)));
     response->mutable_weights()->set_size_bytes(std::string(kWeights).size());
+    response->mutable_spec()->add_inputs()->set_name("numbers");
+    response->mutable_spec()->mutable_inputs(0)->add_shape(3);
+    response->mutable_spec()->add_layers()->set_name("flat");
+    response->mutable_spec()->mutable_layers(0)->mutable_flatten();
     return grpc::Status::OK;
   }
 };
@@ -62,7 +70,7 @@ class FetchTest : public testing::Test {
 
   ExitCode Run(const std::string& source, const std::string& output) {
     Session session({.server = server_.address(), .token_file = {}, .json = true});
-    return Fetch(session, source, output);
+    return Fetch(session, {.source = source, .output = output, .keras_json = {}});
   }
   bool IsEmpty() const { return std::filesystem::is_empty(directory_); }
 
@@ -82,6 +90,18 @@ TEST_F(FetchTest, JobsAndModelsAreFoundByName) {
     std::filesystem::remove(output_);
     EXPECT_TRUE(IsEmpty()) << "only the file itself was left";
   }
+}
+
+TEST_F(FetchTest, WritesAModelAsKerasJson) {
+  Session session({.server = server_.address(), .token_file = {}, .json = true});
+  const std::string json = directory_ / "model.json";
+  EXPECT_EQ(Fetch(session, {.source = "model:3", .output = output_, .keras_json = json}), kOk);
+  EXPECT_EQ(*ReadFile(output_), kWeights);
+  const auto spec = ModelFromKeras(*ReadFile(json));
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->inputs(0).name(), "numbers");
+  EXPECT_EQ(spec->layers(0).name(), "flat");
+  EXPECT_EQ(Fetch(session, {.source = "nobody", .output = {}, .keras_json = json}), kRefused);
 }
 
 TEST_F(FetchTest, UnknownNameIsRefused) {
@@ -111,7 +131,7 @@ TEST_F(FetchTest, OnlyARegularFileIsReplaced) {
 
 TEST_F(FetchTest, MissingServerHasItsOwnExitCode) {
   Session session({.server = "127.0.0.1:1", .token_file = {}, .json = false});
-  EXPECT_EQ(Fetch(session, "job", output_), kUnreachable);
+  EXPECT_EQ(Fetch(session, {.source = "job", .output = output_, .keras_json = {}}), kUnreachable);
 }
 
 }  // namespace

@@ -47,11 +47,11 @@ class Trained:
 
     @property
     def input_name(self):
-        return self.spec["model"]["input"].get("name", "input")
+        return self.spec["model"]["inputs"][0].get("name", "input")
 
     def inputs(self, images=TEST["x"]):
         """Raw values in the model's input shape."""
-        shape = self.spec["model"]["input"]["shape"]
+        shape = self.spec["model"]["inputs"][0]["shape"]
         return images.reshape(len(images), *shape).astype(np.float32)
 
 

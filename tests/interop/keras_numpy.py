@@ -17,7 +17,7 @@ ACTIVATIONS = {
 
 def predict(model, weights, x):
     """`model` as in a job's JSON, `weights` as {"dense.kernel": array}, x [N, ...] of raw values."""
-    spec = model["input"]
+    (spec,) = model["inputs"]
     scale = np.float64(np.float32(spec.get("scale", 1)))
     x = x.reshape(len(x), *spec["shape"]) * scale + np.float64(np.float32(spec.get("offset", 0)))
     seen = {}

@@ -9,6 +9,7 @@
 #include <limits>
 #include <string>
 
+#include "core/keras/keras_model.h"
 #include "tests/core/training/plan_request.h"
 
 namespace lockstep {
@@ -24,6 +25,39 @@ TEST(PlanJobTest, AcceptsWhatTheRefusalsChange) {
   EXPECT_EQ(plan->total_steps, 10);
   EXPECT_GT(plan->memory_bytes, 0);
   EXPECT_EQ(plan->fingerprint.size(), 64u);
+}
+
+// A Keras model is the same job as the model that it describes.
+TEST(PlanJobTest, TakesAKerasModelInstead) {
+  Request request;
+  const absl::StatusOr<JobPlan> ours = request.Plan();
+  ASSERT_TRUE(ours.ok()) << ours.status();
+  const absl::StatusOr<std::string> json = ModelToKeras(ours->spec.model());
+  ASSERT_TRUE(json.ok()) << json.status();
+  request.spec.set_keras_model(*json);
+  EXPECT_EQ(request.Plan().status().message(),
+            "keras_model: stands instead of model; both are given");
+  request.spec.clear_model();
+  const absl::StatusOr<JobPlan> theirs = request.Plan();
+  ASSERT_TRUE(theirs.ok()) << theirs.status();
+  EXPECT_EQ(theirs->spec.DebugString(), ours->spec.DebugString());
+  EXPECT_EQ(theirs->fingerprint, ours->fingerprint);
+}
+
+TEST(PlanJobTest, RefusesAKerasModelByItsMember) {
+  const auto keras = [](const std::string& json) {
+    return [json](Request& r) {
+      r.spec.clear_model();
+      r.spec.set_keras_model(json);
+    };
+  };
+  ExpectRefused({
+      {keras("{"), "keras_model: expected a string at byte 1 of the JSON text"},
+      {keras("3"), "keras_model: must be an object, got 3"},
+      {keras(R"({"class_name": "Sequential", "config": {"layers": [{"class_name": "Lambda"}]}})"),
+       "keras_model.config.layers[0].config: is required"},
+      {keras(std::string(4 << 20, ' ')), "keras_model: the JSON has 4194304 bytes"},
+  });
 }
 
 TEST(PlanJobTest, RefusesModelsWithoutWeights) {
