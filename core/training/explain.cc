@@ -67,6 +67,7 @@ v1::ValidateJobResponse Explain(const JobPlan& plan, int threads,
   const int64_t slots = Optimizer::SlotCount(training.optimizer());
   const double seconds =
       PredictStep(network, steps, training.batch_size(), threads, 1 + 2 * (1 + slots), *peaks);
+  response.set_threads(threads);
   response.set_step_ms(1e3 * seconds);
   response.set_total_seconds(seconds * static_cast<double>(plan.total_steps));
   return response;
