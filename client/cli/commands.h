@@ -24,6 +24,7 @@ struct SubmitArguments {
   std::string initial_weights;  // a model or a .safetensors file, or empty
 };
 ExitCode Submit(Session& session, const SubmitArguments& arguments);
+ExitCode ExplainJob(Session& session, const std::string& file);
 ExitCode ListJobs(Session& session);
 ExitCode ShowJob(Session& session, const std::string& id);
 ExitCode WatchJob(Session& session, const std::string& id, int64_t from_sequence);

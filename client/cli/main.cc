@@ -89,6 +89,14 @@ void AddJobCommands(CLI::App& app, CommandLine& line) {
                    "Threads it may use; the result is the same for any number")
       ->check(CLI::PositiveNumber);
 
+  CLI::App* explain = AddCommand(
+      app, line, "explain",
+      "Says what a job would be, without training it: layers, shapes, parameters, arithmetic,\n"
+      "memory and how long it is likely to take.",
+      "lockstep explain fashion-cnn.json",
+      [&line](Session& session) { return ExplainJob(session, line.submit.file); });
+  explain->add_option("JOB.json", line.submit.file, "The job's spec")->required();
+
   AddCommand(app, line, "jobs", "Lists the jobs, newest first.", "lockstep jobs", &ListJobs);
 
   CLI::App* show =

@@ -72,6 +72,12 @@ absl::StatusOr<v1::Job> Client::SubmitJob(const v1::JobSpec& spec, const std::st
   return Call(*connection_, connection_->jobs, &v1::JobService::Stub::SubmitJob, request);
 }
 
+absl::StatusOr<v1::ValidateJobResponse> Client::ValidateJob(const v1::JobSpec& spec) {
+  v1::ValidateJobRequest request;
+  *request.mutable_spec() = spec;
+  return Call(*connection_, connection_->jobs, &v1::JobService::Stub::ValidateJob, request);
+}
+
 absl::StatusOr<v1::Job> Client::GetJob(const std::string& id) {
   v1::GetJobRequest request;
   request.set_id(id);

@@ -65,6 +65,7 @@ class Client {
 
   // Jobs. See job.proto for what the server answers.
   absl::StatusOr<v1::Job> SubmitJob(const v1::JobSpec& spec, const std::string& id);
+  absl::StatusOr<v1::ValidateJobResponse> ValidateJob(const v1::JobSpec& spec);
   absl::StatusOr<v1::Job> GetJob(const std::string& id);
   absl::StatusOr<std::vector<v1::Job>> ListJobs();
   absl::StatusOr<v1::Job> CancelJob(const std::string& id);

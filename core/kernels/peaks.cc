@@ -90,4 +90,17 @@ Peaks MeasurePeaks(ThreadPool& pool) {
           .bytes_per_second = static_cast<double>(share * pieces) * sizeof(float) / read_s};
 }
 
+Peaks MeasureCorePeaks() {
+  constexpr int64_t kFloats = int64_t{64} << 10;  // 256 KB
+  constexpr int kReads = 16;
+  const AlignedBuffer<float> cached(kFloats);
+  const double flops = BurnMultiplyAdds();
+  const double burn_s = ShortestTurn([] { BurnMultiplyAdds(); });
+  const double read_s = ShortestTurn([&] {
+    for (int i = 0; i < kReads; ++i) ReadFloats(cached.data(), kFloats);
+  });
+  return {.flops_per_second = flops / burn_s,
+          .bytes_per_second = static_cast<double>(kReads * kFloats) * sizeof(float) / read_s};
+}
+
 }  // namespace lockstep

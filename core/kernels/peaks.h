@@ -16,6 +16,9 @@ struct Peaks {
 // Of the pool's threads together; takes about 0.2 s and, meanwhile, 128 MB.
 Peaks MeasurePeaks(ThreadPool& pool);
 
+// Of one core, with bytes read from its L2 cache rather than from memory; takes a few milliseconds.
+Peaks MeasureCorePeaks();
+
 // What is timed, on one core. Fused multiply-adds that touch no memory; returns the floating-point
 // operations done.
 double BurnMultiplyAdds();

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/network/step_cost.h"
+
 namespace lockstep {
 namespace {
 
@@ -54,67 +56,6 @@ const char* PartName(StepPart part) {
   return "";
 }
 
-// What a call computes and moves at the least, for each sample and once a step.
-struct Cost {
-  double sample_flops = 0;
-  double sample_floats = 0;
-  double step_floats = 0;
-};
-
-// A layer's arithmetic is read off its tensors: every value of a contraction's parameter is
-// multiplied once at each position of y, forward, for dx and for its own gradient.
-Cost CallCost(const Network& network, const StepPlan& plan, int index, Call call) {
-  const Network::Node& node = network.nodes()[index];
-  const LayerTraits traits = node.layer->traits();
-  double weights = 0;
-  for (const TensorSpec& tensor : node.layer->parameters()) {
-    double size = 1;
-    for (int64_t extent : tensor.shape) size *= static_cast<double>(extent);
-    if (tensor.gradient == GradientKind::kContraction) weights += size;
-  }
-  const double flops = 2 * weights * static_cast<double>(node.output.positions());
-  const double y = static_cast<double>(node.output.size());
-  double x = 0;
-  double dx = 0;
-  for (int value : node.inputs) {
-    const auto size = static_cast<double>(network.shape(value).size());
-    const int storage = plan.storage[value];
-    x += size;
-    // A gradient that is passed on in its place costs nothing.
-    const Place& place = plan.gradients[storage];
-    const Place& own = plan.gradients[index + 1];
-    const bool stays =
-        traits.passes_gradient && place.kind == own.kind && place.piece.offset == own.piece.offset;
-    if (plan.needs_gradient[storage] && !stays) dx += size;
-  }
-  // A layer with chunks sums its weights' gradient up tile by tile, others at the end.
-  const bool weights_by_tile = weights > 0 && node.layer->chunk_samples() > 0;
-  const bool weights_at_end = weights > 0 && !weights_by_tile;
-  const int contractions = (dx > 0 ? 1 : 0) + (weights_by_tile ? 1 : 0);  // of Backward
-
-  switch (call) {
-    case Call::kGatherForward:
-      return {.sample_floats = x};
-    case Call::kForward:
-      return {.sample_flops = flops, .sample_floats = x + y, .step_floats = weights};
-    case Call::kGatherBackward:
-      return {.sample_floats = x + y};
-    case Call::kBackward:
-      if (traits.passes_gradient) return {.sample_floats = 2 * dx};
-      return {.sample_flops = flops * contractions,
-              .sample_floats = y + dx + (traits.backward_reads_x && !weights_at_end ? x : 0) +
-                               (traits.backward_reads_y ? y : 0),
-              .step_floats = weights * contractions};
-    case Call::kFinishBackward:
-      if (!weights_at_end) return {};
-      return {.sample_flops = flops, .sample_floats = x + y, .step_floats = weights};
-    case Call::kCombineForward:
-    case Call::kCombineBackward:
-      return {};
-  }
-  return {};
-}
-
 }  // namespace
 
 StepProfile::StepProfile(const Network& network, const StepPlan& plan, int threads)
@@ -139,7 +80,7 @@ v1::ProfileRow StepProfile::DescribeCall(int node, Call call, double steps) cons
     all.time += counter.time;
     all.amount += counter.amount;
   }
-  const Cost cost = CallCost(network_, plan_, node, call);
+  const CallCost cost = CostOf(network_, plan_, node, call);
   const double samples = static_cast<double>(all.amount) / steps;
   const double sharing = IsBatchCall(call) ? 1 : static_cast<double>(calls_.size());
   v1::ProfileRow row;

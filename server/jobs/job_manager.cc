@@ -6,11 +6,14 @@
 #include <google/protobuf/util/time_util.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <optional>
 #include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "core/training/explain.h"
 #include "core/training/job_plan.h"
 #include "server/api/names.h"
 #include "server/jobs/job_events.h"
@@ -162,6 +165,23 @@ absl::Status JobManager::Load() {
 absl::StatusOr<v1::Job> JobManager::Find(const std::string& id) {
   if (const auto active = active_.find(id); active != active_.end()) return active->second.job;
   return store_->GetJob(id);
+}
+
+absl::StatusOr<v1::ValidateJobResponse> JobManager::Validate(const v1::JobSpec& spec) {
+  absl::StatusOr<JobPlan> plan = Plan(spec, options_.max_job_memory_bytes, *store_);
+  if (!plan.ok()) return plan.status();
+  int threads = plan->spec.resources().threads();
+  std::optional<Peaks> peaks;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!workers_.empty()) {
+      const v1::Hello& hello = workers_.begin()->second.hello;
+      threads = threads == 0 ? hello.threads() : std::min(threads, hello.threads());
+      peaks = {.flops_per_second = 1e9 * hello.core_gflops(),
+               .bytes_per_second = 1e9 * hello.core_gb_per_s()};
+    }
+  }
+  return Explain(*plan, threads, peaks);
 }
 
 absl::StatusOr<v1::Job> JobManager::Submit(const v1::SubmitJobRequest& request) {

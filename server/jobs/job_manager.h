@@ -57,6 +57,9 @@ class JobManager {
 
   // --- For clients; errors are those of job.proto. ---
 
+  // What Submit would take in, and what it would be; without a worker no time is predicted.
+  absl::StatusOr<v1::ValidateJobResponse> Validate(const v1::JobSpec& spec)
+      ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<v1::Job> Get(const std::string& id) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<std::vector<v1::Job>> List() ABSL_LOCKS_EXCLUDED(mu_);

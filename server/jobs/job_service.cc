@@ -148,6 +148,13 @@ grpc::ServerUnaryReactor* JobService::SubmitJob(grpc::CallbackServerContext* con
                      [=, this] { return Answer(manager_.Submit(*request), response); });
 }
 
+grpc::ServerUnaryReactor* JobService::ValidateJob(grpc::CallbackServerContext* context,
+                                                  const v1::ValidateJobRequest* request,
+                                                  v1::ValidateJobResponse* response) {
+  return gate_.Unary(context, "JobService.ValidateJob",
+                     [=, this] { return Answer(manager_.Validate(request->spec()), response); });
+}
+
 grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* context,
                                              const v1::GetJobRequest* request, v1::Job* response) {
   return gate_.Unary(context, "JobService.GetJob",

@@ -15,6 +15,9 @@ class JobService final : public v1::JobService::CallbackService {
   grpc::ServerUnaryReactor* SubmitJob(grpc::CallbackServerContext* context,
                                       const v1::SubmitJobRequest* request,
                                       v1::Job* response) override;
+  grpc::ServerUnaryReactor* ValidateJob(grpc::CallbackServerContext* context,
+                                        const v1::ValidateJobRequest* request,
+                                        v1::ValidateJobResponse* response) override;
   grpc::ServerUnaryReactor* GetJob(grpc::CallbackServerContext* context,
                                    const v1::GetJobRequest* request, v1::Job* response) override;
   grpc::ServerUnaryReactor* ListJobs(grpc::CallbackServerContext* context,

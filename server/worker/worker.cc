@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "core/kernels/peaks.h"
 #include "core/kernels/self_test.h"
 #include "core/parallel/thread_pool.h"
 #include "core/training/job_plan.h"
@@ -47,6 +48,9 @@ v1::Hello MakeHello(const std::string& token, int threads) {
   hello.set_host(host);
   hello.set_pid(getpid());
   hello.set_threads(threads);
+  const Peaks peaks = MeasureCorePeaks();
+  hello.set_core_gflops(peaks.flops_per_second / 1e9);
+  hello.set_core_gb_per_s(peaks.bytes_per_second / 1e9);
   hello.set_build(absl::StrCat(__builtin_cpu_supports("avx512f") ? "avx512" : "avx2",
 #ifdef __clang__
                                " clang-", __clang_major__

@@ -37,6 +37,7 @@
 #include "core/data/tensor.h"
 #include "core/inference/inference_model.h"
 #include "core/parallel/thread_pool.h"
+#include "core/training/explain.h"
 #include "core/training/job_plan.h"
 #include "core/training/trainer.h"
 
@@ -122,12 +123,14 @@ class Training {
     absl::StatusOr<JobPlan> plan = PlanJob(spec, dataset, nullptr, kMaxMemoryBytes);
     Check(plan.status());
     shards_ = plan->spec.training().shards();
+    predicted_step_s_ = Explain(*plan, pool.threads(), MeasureCorePeaks()).step_ms() / 1e3;
     auto trainer = Trainer::Create(*plan, {{x_}, {y_}}, std::nullopt, &pool);
     Check(trainer.status());
     trainer_ = *std::move(trainer);
   }
 
   int shards() const { return shards_; }
+  double predicted_step_s() const { return predicted_step_s_; }
 
   void Step() {
     Check(trainer_->Step());
@@ -137,6 +140,7 @@ class Training {
  private:
   Tensor x_, y_;
   int shards_;
+  double predicted_step_s_;
   std::unique_ptr<Trainer> trainer_;
 };
 
@@ -187,6 +191,8 @@ class Bench {
     }
     const double steps = CallsPerSecond(seconds, [&] { training->Step(); });
     return absl::StrCat("{\"samples_per_s\": ", steps * static_cast<double>(batch),
+                        ", \"predicted_samples_per_s\": ",
+                        static_cast<double>(batch) / training->predicted_step_s(),
                         ", \"shards\": ", training->shards(), "}");
   }
 
