@@ -44,8 +44,8 @@ class Network:
 
     def __init__(self, model, inference=False):
         self.inference = inference
-        self.input_shape = model["input"]["shape"]
-        self.scale = model["input"].get("scale", 1)
+        self.input_shape = model["inputs"][0]["shape"]
+        self.scale = model["inputs"][0].get("scale", 1)
         self.names, layers, sources = ["input"], [], []
         shapes = [list(self.input_shape)]
         self.tensors = []  # (Lockstep's name, PyTorch's tensor, what makes one into the other)

@@ -231,6 +231,6 @@ def test_a_csv_file_trains(client, tmp_path):
     path.write_text("width,height,colour,kind\n" + "\n".join(rows) + "\n")
     client.run("datasets", "add", "flowers", "--csv", path, "--label", "kind")
     spec = changed(("data", "train", "dataset"), "flowers")
-    spec["model"]["input"]["shape"] = [4]
+    spec["model"]["inputs"][0]["shape"] = [4]
     spec["model"]["layers"][2]["dense"]["units"] = 2
     client.train(spec, tmp_path)
