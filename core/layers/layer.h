@@ -95,7 +95,7 @@ struct LayerContext {
 struct ForwardContext : LayerContext {
   std::span<const float* const> inputs;
   float* y;
-  bool relu;  // y is to be max(0, y); only where traits() allows it
+  bool relu;                        // y is to be max(0, y); only where traits() allows it
   std::span<float* const> buffers;  // CombineForward updates them
 
   const float* x() const { return inputs[0]; }
@@ -116,6 +116,8 @@ struct BackwardContext : LayerContext {
   // Per parameter of kind kSum: one tensor a local node, `sum_node_stride` doubles apart.
   std::span<double* const> parameter_sums;
   int64_t sum_node_stride;
+  // x of every input, null as x is; x is the first.
+  std::span<const float* const> inputs;
 
   float* dx() const { return input_gradients[0]; }
 };
@@ -154,6 +156,8 @@ struct LayerTraits {
   bool synchronizes = false;
   bool backward_reads_x = false;
   bool backward_reads_y = false;
+  // Backward reads the packed weights even if nobody needs dx.
+  bool backward_reads_packed = false;
   // Backward may change dy.
   bool overwrites_dy = false;
   // dx is dy for every input: Backward copies it to those that do not lie in the same place.
