@@ -106,6 +106,7 @@ LayerOr BuildZeroPadding2D(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildConcatenate(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildMultiply(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildSpatialDropout2D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildGaussianNoise(const BuildContext& c, v1::Layer* spec);
 
 }  // namespace lockstep
 

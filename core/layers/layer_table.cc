@@ -28,6 +28,7 @@ std::span<const LayerKind> LayerKinds() {
       {v1::Layer::kConcatenate, "concatenate", BuildConcatenate, /*merges=*/true},
       {v1::Layer::kMultiply, "multiply", BuildMultiply, /*merges=*/true},
       {v1::Layer::kSpatialDropout2D, "spatial_dropout2d", BuildSpatialDropout2D},
+      {v1::Layer::kGaussianNoise, "gaussian_noise", BuildGaussianNoise},
   };
   return kKinds;
 }

@@ -4,6 +4,7 @@ Every function makes the cases of the golden file of its name.
 """
 
 import re
+import statistics
 
 import keras
 import numpy as np
@@ -408,10 +409,27 @@ def spatial_dropout2d(tools, out):
     add_case("seed", (5, 2, 2, 6), rate=0.3, seed=11)
 
 
+def gaussian_noise(tools, out):
+    inverse = statistics.NormalDist().inv_cdf
+
+    def add_case(name, shape, **options):
+        def make(seed):
+            noise = [[inverse((word + 0.5) * 2.0**-32) for word in
+                      words(4, n, int(np.prod(shape[1:])), seed)] for n in range(shape[0])]
+            noise = torch.tensor(np.array(noise).reshape(shape))
+            return lambda x: x + options["stddev"] * noise
+        random_case(tools, out, "gaussianNoise", name, options, make,
+                    tools.values("noise/" + name, *shape))
+
+    add_case("row", (9, 7), stddev=0.3)
+    add_case("image", (4, 3, 2, 5), stddev=2.5)
+    add_case("seed", (5, 6), stddev=1.0, seed=123)
+
+
 # By file: those that make_golden.py begins itself, and our own.
 FURTHER = {"conv2d": conv2d_explicit, "max_pooling2d": max_pooling2d_same,
            "global_average_pooling2d": global_average_pooling2d_keepdims}
 KINDS = [conv1d, depthwise_conv2d, separable_conv2d, max_pooling1d, average_pooling1d,
          average_pooling2d, global_average_pooling1d, global_max_pooling1d, global_max_pooling2d,
          flatten, reshape, permute, zero_padding2d, add, multiply, concatenate, dropout,
-         spatial_dropout2d]
+         spatial_dropout2d, gaussian_noise]

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "core/numerics/normal.h"
 #include "core/numerics/random.h"
 #include "tests/core/kernels/specification.h"
 #include "tests/core/layers/layer_run.h"
@@ -173,7 +174,9 @@ TEST(Specification, RandomLayersCountWordsByElement) {
                            {2, 3, channels});
     const LayerRun spatial(absl::StrCat(R"({"spatial_dropout2d": {"rate": 0.3)", field, "}}"),
                            {2, 3, channels});
-    Floats dropped, spatially, dropped_dy, spatially_dy;
+    const LayerRun noise(absl::StrCat(R"({"gaussian_noise": {"stddev": 0.3)", field, "}}"),
+                         {2, 3, channels});
+    Floats dropped, spatially, noisy, dropped_dy, spatially_dy;
     const auto drop = [](float value, uint32_t bits) {
       return Random::Uniform(bits) >= 0.3f ? value * static_cast<float>(1 / (1 - 0.3)) : 0.0f;
     };
@@ -186,6 +189,8 @@ TEST(Specification, RandomLayersCountWordsByElement) {
         dropped_dy.push_back(drop(dy[at], own));
         spatially.push_back(drop(x[at], channel));
         spatially_dy.push_back(drop(dy[at], channel));
+        noisy.push_back(
+            std::fma(NormalFromBits(word(seed, RandomPurpose::kNoise, n, i)), 0.3f, x[at]));
       }
     }
     const auto expect = [&](const LayerRun& run, const Floats& y, const Floats& dx) {
@@ -197,6 +202,7 @@ TEST(Specification, RandomLayersCountWordsByElement) {
     };
     expect(dropout, dropped, dropped_dy);
     expect(spatial, spatially, spatially_dy);
+    expect(noise, noisy, dy);
   }
 }
 

@@ -104,6 +104,7 @@ inline const LayerCase kLayerCases[] = {
     {"concatenate_rows", R"({"concatenate": {"axis": 1}})", {3, 2}, {{1, 2}}},
     {"multiply", R"({"multiply": {}})", {3, 5}, {{3, 5}, {3, 5}}},
     {"spatial_dropout2d", R"({"spatial_dropout2d": {"rate": 0.4, "seed": 5}})", {3, 2, 6}},
+    {"gaussian_noise", R"({"gaussian_noise": {"stddev": 0.3}})", {3, 7}},
 };
 
 }  // namespace lockstep

@@ -279,7 +279,7 @@ TEST(BuildErrorTest, Shapes) {
   }
 }
 
-TEST(BuildErrorTest, PoolingAndDropout) {
+TEST(BuildErrorTest, PoolingAndNoise) {
   for (const Refusal& refusal : {
            Refusal{Image(R"({"maxPooling2d":{"padding":"full"}})"),
                    "model.layers[0].max_pooling2d.padding: must be valid or same; got \"full\""},
@@ -296,6 +296,9 @@ TEST(BuildErrorTest, PoolingAndDropout) {
            Refusal{Flat(R"({"spatialDropout2d":{"rate":0.1}})"), "needs input [N, H, W, channels]"},
            Refusal{Image(R"({"spatialDropout2d":{"rate":1}})"),
                    "model.layers[0].spatial_dropout2d.rate: must be within [0, 1), got 1"},
+           Refusal{Flat(R"({"gaussianNoise":{"stddev":-1}})"),
+                   "model.layers[0].gaussian_noise.stddev: must be within [0, 1e+30], got -1"},
+           Refusal{Flat(R"({"gaussianNoise":{"stddev":"NaN"}})"), "stddev: must be within"},
        }) {
     ExpectRefused(refusal);
   }
