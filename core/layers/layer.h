@@ -173,8 +173,8 @@ struct LayerTraits {
   // In inference y = x * scale + offset, a channel at a time: InferenceAffine.
   bool is_inference_affine = false;
   // Can take over such a layer that follows it: has no activation, and its parameters are a kernel
-  // whose last axis are the channels of y, and perhaps a bias. (Infer gets a bias in any case
-  // then.)
+  // whose columns in memory are the channels of y, and perhaps a bias. (Infer gets a bias in any
+  // case then.)
   bool absorbs_affine = false;
   // Is a ReLU and nothing else; can apply a ReLU that follows it at no cost, when nobody else reads
   // its output (ForwardContext::relu). Its Backward does not read y then.
