@@ -94,6 +94,9 @@ struct PoolGeometry {
   int64_t out_height, out_width;
   int64_t pool_height, pool_width;
   int64_t stride_height, stride_width;
+  // Rows and columns that the first window begins before the image. What is outside does not count;
+  // every window has a pixel inside.
+  int64_t pad_height = 0, pad_width = 0;
 };
 
 struct AdamStep {

@@ -184,10 +184,15 @@ static void NormalizeBackward(const float* dy, const float* x, int64_t rows, int
       });
 }
 
-// A pooling window's taps, in (kh, kw) order: kSide x kSide of them, or with kSide 0 as the geometry
-// says. Two by two is what nearly all networks use.
+// The taps of a pooling window that are inside the image: rows [top, bottom), columns [left, right).
+struct Taps {
+  int64_t top, bottom, left, right;
+};
+
+// In (kh, kw) order: kSide x kSide taps, or with kSide 0 as `taps` says. Two by two is what nearly
+// all networks use.
 template <int kSide, typename Body>
-static inline void ForTaps(const PoolGeometry& g, Body body) {
+static inline void ForTaps(const PoolGeometry& g, const Taps& taps, Body body) {
   if constexpr (kSide > 0) {
     UNROLL for (int i = 0; i < kSide; ++i) {
       UNROLL for (int j = 0; j < kSide; ++j) {
@@ -195,27 +200,46 @@ static inline void ForTaps(const PoolGeometry& g, Body body) {
       }
     }
   } else {
-    int32_t tap = 0;
-    for (int64_t i = 0; i < g.pool_height; ++i) {
-      for (int64_t j = 0; j < g.pool_width; ++j) body(tap++, (i * g.width + j) * g.channels);
+    for (int64_t i = taps.top; i < taps.bottom; ++i) {
+      for (int64_t j = taps.left; j < taps.right; ++j) {
+        body(static_cast<int32_t>(i * g.pool_width + j), (i * g.width + j) * g.channels);
+      }
     }
   }
 }
 
-// Calls body(side, offset in x, offset in y, lanes) for every window and vector of channels; side,
-// a Constant, is for ForTaps.
+// The taps of a window that begins at pixel `start` of an axis: [*first, *last).
+static inline void CutTaps(int64_t start, int64_t pool, int64_t size, int64_t* first,
+                           int64_t* last) {
+  *first = start < 0 ? -start : 0;
+  *last = size - start < pool ? size - start : pool;
+}
+
+// Calls body(side, taps, offset in x, offset in y, lanes) for every window and vector of channels;
+// side, a Constant, and taps are for ForTaps. The offset in x is tap (0, 0)'s, which may be outside.
 template <typename Body>
 static inline void ForWindows(const PoolGeometry& g, Body body) {
   const auto walk = [&](auto side) {
     for (int64_t i = 0; i < g.out_height; ++i) {
       for (int64_t j = 0; j < g.out_width; ++j) {
-        const int64_t in = (i * g.stride_height * g.width + j * g.stride_width) * g.channels;
+        const int64_t row = i * g.stride_height - g.pad_height;
+        const int64_t column = j * g.stride_width - g.pad_width;
+        Taps taps = {0, side.value, 0, side.value};
+        if constexpr (side.value == 0) {
+          CutTaps(row, g.pool_height, g.height, &taps.top, &taps.bottom);
+          CutTaps(column, g.pool_width, g.width, &taps.left, &taps.right);
+        }
+        const int64_t in = (row * g.width + column) * g.channels;
         const int64_t out = (i * g.out_width + j) * g.channels;
-        ForVectors(g.channels, [&](int64_t c, int lanes) { body(side, in + c, out + c, lanes); });
+        ForVectors(g.channels,
+                   [&](int64_t c, int lanes) { body(side, taps, in + c, out + c, lanes); });
       }
     }
   };
-  if (g.pool_height == 2 && g.pool_width == 2) {
+  const bool inside = g.pad_height == 0 && g.pad_width == 0 &&
+                      (g.out_height - 1) * g.stride_height + g.pool_height <= g.height &&
+                      (g.out_width - 1) * g.stride_width + g.pool_width <= g.width;
+  if (g.pool_height == 2 && g.pool_width == 2 && inside) {
     walk(Constant<2>());
   } else {
     walk(Constant<0>());
@@ -224,12 +248,13 @@ static inline void ForWindows(const PoolGeometry& g, Body body) {
 
 // A later tap wins only if it is greater, or NaN (rule 7).
 static void MaxPool(const PoolGeometry& g, const float* x, float* y, int32_t* winners) {
-  ForWindows(g, [&](auto side, int64_t in, int64_t out, int lanes) {
-    Vec best = LoadLanes(x + in, lanes);
-    Vec winner = SetBits(0);
-    ForTaps<side.value>(g, [&](int32_t tap, int64_t offset) {
-      if (tap == 0) return;
-      const Vec v = LoadLanes(x + in + offset, lanes);
+  ForWindows(g, [&](auto side, const Taps& taps, int64_t in, int64_t out, int lanes) {
+    const auto first = static_cast<int32_t>(taps.top * g.pool_width + taps.left);
+    Vec best = LoadLanes(x + (in + (taps.top * g.width + taps.left) * g.channels), lanes);
+    Vec winner = SetBits(first);
+    ForTaps<side.value>(g, taps, [&](int32_t tap, int64_t offset) {
+      if (tap == first) return;
+      const Vec v = LoadLanes(x + (in + offset), lanes);
       const Mask wins = Or(Greater(v, best), IsNan(v));
       best = Select(wins, v, best);
       winner = Select(wins, SetBits(tap), winner);
@@ -242,17 +267,18 @@ static void MaxPool(const PoolGeometry& g, const float* x, float* y, int32_t* wi
 static void MaxPoolBackward(const PoolGeometry& g, const int32_t* winners, const float* dy,
                             float* dx) {
   const bool overlap = g.stride_height < g.pool_height || g.stride_width < g.pool_width;
-  const bool cover =
-      g.out_height * g.pool_height == g.height && g.out_width * g.pool_width == g.width;
-  if (overlap || !cover) {
+  const bool cover = g.stride_height == g.pool_height && g.stride_width == g.pool_width &&
+                     g.out_height * g.pool_height == g.height &&
+                     g.out_width * g.pool_width == g.width;
+  if (!cover) {
     ForVectors(g.height * g.width * g.channels,
                [&](int64_t i, int lanes) { StoreLanes(dx + i, lanes, Zero()); });
   }
-  ForWindows(g, [&](auto side, int64_t in, int64_t out, int lanes) {
+  ForWindows(g, [&](auto side, const Taps& taps, int64_t in, int64_t out, int lanes) {
     const Vec winner = LoadLanes(reinterpret_cast<const float*>(winners + out), lanes);
     const Vec gradient = LoadLanes(dy + out, lanes);
-    ForTaps<side.value>(g, [&](int32_t tap, int64_t offset) {
-      float* p = dx + in + offset;
+    ForTaps<side.value>(g, taps, [&](int32_t tap, int64_t offset) {
+      float* p = dx + (in + offset);
       const Vec part = Select(EqualBits(winner, SetBits(tap)), gradient, Zero());
       StoreLanes(p, lanes, Add(overlap ? LoadLanes(p, lanes) : Zero(), part));
     });

@@ -1,6 +1,5 @@
 #include <algorithm>
 
-#include "core/data/tensor.h"
 #include "core/layers/build.h"
 
 namespace lockstep {
@@ -46,12 +45,7 @@ class Add final : public Layer {
 }  // namespace
 
 LayerOr BuildAdd(const BuildContext& c, v1::Layer*) {
-  for (size_t i = 1; i < c.inputs.size(); ++i) {
-    if (c.inputs[i] == c.input()) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(c.path, ": needs inputs of one shape, but \"", c.name, "\" gets ",
-                     ShapeString(c.input().dims()), " and ", ShapeString(c.inputs[i].dims())));
-  }
+  if (auto s = CheckOneShape(c); !s.ok()) return s;
   return std::make_unique<Add>(c.input());
 }
 

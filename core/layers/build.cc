@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "absl/strings/str_join.h"
+#include "core/data/tensor.h"
 
 namespace lockstep {
 namespace {
@@ -17,17 +18,31 @@ constexpr ActivationName kActivations[] = {
     {"softmax", kernels::Activation::kSoftmax},
 };
 
+absl::Status CheckRank(const BuildContext& c, int rank, absl::string_view shape) {
+  if (c.input().rank() == rank) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(c.path, ": needs input ", shape, ", but \"",
+                                                 c.name, "\" gets ", c.input().rank(),
+                                                 " dimension(s) a sample"));
+}
+
 }  // namespace
 
 absl::Status FieldError(const BuildContext& c, absl::string_view field, absl::string_view problem) {
   return absl::InvalidArgumentError(absl::StrCat(c.path, ".", field, ": ", problem));
 }
 
-absl::Status CheckImage(const BuildContext& c) {
-  if (c.input().rank() == 3) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(c.path, ": needs input [N, H, W, channels], but \"", c.name, "\" gets ",
-                   c.input().rank(), " dimension(s) a sample"));
+absl::Status CheckImage(const BuildContext& c) { return CheckRank(c, 3, "[N, H, W, channels]"); }
+
+absl::Status CheckSequence(const BuildContext& c) { return CheckRank(c, 2, "[N, L, channels]"); }
+
+absl::Status CheckOneShape(const BuildContext& c) {
+  for (const Shape& other : c.inputs) {
+    if (other == c.input()) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(c.path, ": needs inputs of one shape, but \"", c.name, "\" gets ",
+                     ShapeString(c.input().dims()), " and ", ShapeString(other.dims())));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<kernels::Activation> ParseActivation(const BuildContext& c,

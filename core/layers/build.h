@@ -2,6 +2,7 @@
 #define LOCKSTEP_CORE_LAYERS_BUILD_H_
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,10 @@ absl::Status FieldError(const BuildContext& c, absl::string_view field, absl::st
 
 // INVALID_ARGUMENT unless the input is an image, [N, H, W, channels].
 absl::Status CheckImage(const BuildContext& c);
+// INVALID_ARGUMENT unless the input is a sequence, [N, L, channels].
+absl::Status CheckSequence(const BuildContext& c);
+// INVALID_ARGUMENT unless all inputs have one shape.
+absl::Status CheckOneShape(const BuildContext& c);
 
 // Empty becomes "linear".
 absl::StatusOr<kernels::Activation> ParseActivation(const BuildContext& c, std::string* activation);
@@ -46,6 +51,12 @@ struct Pair {
 absl::StatusOr<Pair> ParsePair(const BuildContext& c, absl::string_view field,
                                google::protobuf::RepeatedField<int64_t>* values, Pair fallback,
                                int64_t largest);
+
+// Of a layer that draws random numbers; none means the job's.
+template <typename Spec>
+std::optional<uint64_t> SeedOf(const Spec& spec) {
+  return spec.has_seed() ? std::optional<uint64_t>(spec.seed()) : std::nullopt;
+}
 
 // Sets the default and checks the values.
 absl::Status CheckInitializer(const BuildContext& c, absl::string_view field,
@@ -86,6 +97,22 @@ LayerOr BuildActivation(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildDropout(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildAdd(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildGlobalAveragePooling2D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildConv1D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildDepthwiseConv2D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildSeparableConv2D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildMaxPooling1D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildAveragePooling1D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildAveragePooling2D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildGlobalAveragePooling1D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildGlobalMaxPooling1D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildGlobalMaxPooling2D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildReshape(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildPermute(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildZeroPadding2D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildConcatenate(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildMultiply(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildSpatialDropout2D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildGaussianNoise(const BuildContext& c, v1::Layer* spec);
 
 }  // namespace lockstep
 

@@ -1,9 +1,9 @@
 #include <algorithm>
 #include <bit>
 
-#include "core/kernels/convolution.h"
-#include "core/layers/build.h"
+#include "core/data/tensor.h"
 #include "core/layers/chunk_sums.h"
+#include "core/layers/convolution_spec.h"
 #include "core/layers/row_sums.h"
 
 namespace lockstep {
@@ -13,76 +13,34 @@ using kernels::ConvolutionAxis;
 
 constexpr int64_t kFloat = sizeof(float);
 
-// Bounds what a step sets up beside the arithmetic: a tap or a stride's remainder costs a few
-// bytes.
-constexpr int64_t kMaxExtent = 256;
-
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Pixels from the first tap to the last.
-int64_t Extent(int64_t kernel, int64_t dilation) { return (kernel - 1) * dilation + 1; }
-
-// Padding as in Keras: "same" gives ceil(in / stride) outputs, with an odd total of padding's extra
-// pixel at the end; otherwise there is none.
-ConvolutionAxis MakeAxis(int64_t in, int64_t kernel, int64_t stride, int64_t dilation, bool same) {
-  const int64_t extent = Extent(kernel, dilation);
-  ConvolutionAxis axis = {.in = in,
-                          .out = CeilDiv(in, stride),
-                          .kernel = kernel,
-                          .stride = stride,
-                          .dilation = dilation};
-  if (same) {
-    axis.pad = std::max<int64_t>(0, (axis.out - 1) * stride + extent - in) / 2;
-  } else {
-    axis.out = (in - extent) / stride + 1;
-  }
-  return axis;
-}
 
 // y = activation(x (*) kernel + bias): x [N, H, W, in], kernel [kh, kw, in / groups, filters],
 // y [N, OH, OW, filters]. kernels::Convolution says how that becomes contractions.
 class Conv2D final : public Layer {
  public:
-  Conv2D(const v1::Conv2D& spec, kernels::Activation activation, const ConvolutionAxis& h,
-         const ConvolutionAxis& w, int64_t in)
-      : spec_(spec),
-        activation_(activation),
-        convolution_(h, w, in, spec.filters(), spec.groups()),
-        in_size_(h.in * w.in * in),
-        kernel_shape_{h.kernel, w.kernel, in / spec.groups(), spec.filters()},
-        output_shape_{h.out, w.out, spec.filters()},
-        chunk_samples_(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(
-            CeilDiv(kernels::kConvGradientRows, output_shape_.positions()))))) {}
+  explicit Conv2D(ConvolutionSettings settings)
+      : settings_(std::move(settings)),
+        convolution_(settings_.h, settings_.w, settings_.in, settings_.filters, settings_.groups),
+        activation_(settings_.activation),
+        chunk_samples_(static_cast<int64_t>(std::bit_ceil(
+            static_cast<uint64_t>(CeilDiv(kernels::kConvGradientRows, positions()))))) {}
 
-  Shape output_shape() const override { return output_shape_; }
+  Shape output_shape() const override { return settings_.output; }
 
   LayerTraits traits() const override {
     return {.backward_reads_x = true,
             .backward_reads_y = activation_ != kernels::Activation::kLinear,
             .overwrites_dy = activation_ != kernels::Activation::kLinear,
             .adds_gradient = true,
-            .finish_reads_dy = spec_.use_bias() && positions() == 1,
+            .finish_reads_dy = has_bias() && positions() == 1,
             .absorbs_affine = activation_ == kernels::Activation::kLinear,
             .applies_relu = activation_ == kernels::Activation::kLinear};
   }
 
   std::vector<TensorSpec> parameters() const override {
-    const int64_t taps = kernel_shape_[0] * kernel_shape_[1];
-    std::vector<TensorSpec> list = {{.name = "kernel",
-                                     .shape = kernel_shape_,
-                                     .initializer = spec_.kernel_initializer(),
-                                     .fan_in = taps * kernel_shape_[2],
-                                     .fan_out = taps * filters(),
-                                     .regularizer = spec_.kernel_regularizer()}};
-    if (spec_.use_bias()) {
-      list.push_back({.name = "bias",
-                      .shape = {filters()},
-                      .initializer = spec_.bias_initializer(),
-                      .fan_in = filters(),
-                      .fan_out = filters(),
-                      .gradient = GradientKind::kSum,
-                      .regularizer = spec_.bias_regularizer()});
-    }
+    std::vector<TensorSpec> list = {settings_.kernel};
+    if (has_bias()) list.push_back(*settings_.bias);
     return list;
   }
 
@@ -94,7 +52,7 @@ class Conv2D final : public Layer {
   }
   int64_t backward_sums_bytes(const Capacity& capacity) const override {
     return ChunkSumsBytes(capacity, chunk_samples_, kernel_size()) +
-           (spec_.use_bias() ? RowSumsBytes(capacity, positions(), filters()) : 0);
+           (has_bias() ? RowSumsBytes(capacity, positions(), filters()) : 0);
   }
   int64_t scratch_bytes(int64_t tile_samples) const override {
     return std::max(SegmentsBytes(), convolution_.gradient_scratch_floats(tile_samples) * kFloat);
@@ -126,7 +84,7 @@ class Conv2D final : public Layer {
       kernels.activate_backward(activation_, c.tile.samples * positions(), filters(), c.y, c.dy,
                                 c.dy);
     }
-    if (c.trainable && spec_.use_bias()) {
+    if (c.trainable && has_bias()) {
       GatherSums(kernels, c.tile, c.dy, nullptr, nullptr, positions(), filters(), BiasSums(c));
     }
     if (c.trainable) KernelGradient(c);
@@ -138,7 +96,7 @@ class Conv2D final : public Layer {
   void FinishBackward(const BackwardContext& c) const override {
     CombineChunkSums(c.step, chunk_samples_, kernel_size(), c.sums, c.gradients[0],
                      c.gradient_node_stride);
-    if (!spec_.use_bias()) return;
+    if (!has_bias()) return;
     CombineNodeSums(c.step, c.dy, nullptr, nullptr, 1, positions(), filters(), BiasSums(c),
                     c.parameter_sums[1], c.sum_node_stride);
   }
@@ -162,8 +120,8 @@ class Conv2D final : public Layer {
     for (int64_t n = 0; n < c.tile.samples;) {
       const ChunkSums::Part part = chunks.Find(c.tile.begin + n);
       const int64_t end = std::min(c.tile.samples, part.end - c.tile.begin);
-      convolution_.KernelGradient(*c.step.kernels, end - n, c.x + n * in_size_,
-                                  c.dy + n * output_shape_.size(),
+      convolution_.KernelGradient(*c.step.kernels, end - n, c.x + n * in_size(),
+                                  c.dy + n * settings_.output.size(),
                                   /*continues=*/c.tile.begin + n > part.begin,
                                   reinterpret_cast<float*>(c.scratch), part.sum);
       n = end;
@@ -179,89 +137,57 @@ class Conv2D final : public Layer {
     return c.sums + ChunkSumsBytes(here, chunk_samples_, kernel_size());
   }
 
-  int64_t filters() const { return output_shape_.channels(); }
-  int64_t positions() const { return output_shape_.positions(); }
-  int64_t kernel_size() const {
-    return kernel_shape_[0] * kernel_shape_[1] * kernel_shape_[2] * kernel_shape_[3];
-  }
+  bool has_bias() const { return settings_.bias.has_value(); }
+  int64_t filters() const { return settings_.filters; }
+  int64_t positions() const { return settings_.output.positions(); }
+  int64_t in_size() const { return settings_.h.in * settings_.w.in * settings_.in; }
+  int64_t kernel_size() const { return ElementCount(settings_.kernel.shape); }
   int64_t OperandsBytes() const {
     const auto bytes = static_cast<int64_t>(sizeof(kernels::RightOperand));
-    return CeilDiv(spec_.groups() * bytes, 64) * 64;
+    return CeilDiv(settings_.groups * bytes, 64) * 64;
   }
   int64_t SegmentsBytes() const {
     return convolution_.segments() * static_cast<int64_t>(sizeof(kernels::Segment));
   }
 
-  const v1::Conv2D spec_;
-  const kernels::Activation activation_;
+  const ConvolutionSettings settings_;
   const kernels::Convolution convolution_;
-  const int64_t in_size_;  // floats of an input
-  const std::vector<int64_t> kernel_shape_;
-  const Shape output_shape_;
+  const kernels::Activation activation_;
   const int64_t chunk_samples_;
 };
 
 }  // namespace
 
+std::unique_ptr<const Layer> MakeConvolution(ConvolutionSettings settings) {
+  return std::make_unique<Conv2D>(std::move(settings));
+}
+
 LayerOr BuildConv2D(const BuildContext& c, v1::Layer* layer) {
   v1::Conv2D& spec = *layer->mutable_conv2d();
   if (auto s = CheckImage(c); !s.ok()) return s;
-  if (spec.filters() < 1) {
-    return FieldError(c, "filters", absl::StrCat("must be >= 1, got ", spec.filters()));
-  }
-  if (spec.kernel_size().empty()) {
-    return FieldError(c, "kernel_size", "is required: [height, width], or one number");
-  }
-  auto kernel = ParsePair(c, "kernel_size", spec.mutable_kernel_size(), {1, 1}, kMaxExtent);
-  if (!kernel.ok()) return kernel.status();
-  auto strides = ParsePair(c, "strides", spec.mutable_strides(), {1, 1}, kMaxExtent);
-  if (!strides.ok()) return strides.status();
-  auto dilation = ParsePair(c, "dilation_rate", spec.mutable_dilation_rate(), {1, 1}, kMaxExtent);
-  if (!dilation.ok()) return dilation.status();
-  if (spec.padding().empty()) spec.set_padding("valid");
-  if (spec.padding() != "valid" && spec.padding() != "same") {
-    return FieldError(c, "padding",
-                      absl::StrCat("must be valid or same; got \"", spec.padding(), "\""));
-  }
-  const bool same = spec.padding() == "same";
-  const int64_t height = Extent(kernel->height, dilation->height);
-  const int64_t width = Extent(kernel->width, dilation->width);
-  const std::string covers = height == kernel->height && width == kernel->width
-                                 ? ""
-                                 : absl::StrCat(", dilated to [", height, ", ", width, "] pixels,");
-  if (!same && (height > c.input()[0] || width > c.input()[1])) {
-    return FieldError(c, "kernel_size",
-                      absl::StrCat("[", kernel->height, ", ", kernel->width, "]", covers,
-                                   " does not fit the input [", c.input()[0], ", ", c.input()[1],
-                                   ", ", c.input()[2], "] with padding \"valid\""));
-  }
-  // A larger kernel than the padded image could ever fill is a mistake, and costs memory.
-  if (height > 2 * c.input()[0] + 1 || width > 2 * c.input()[1] + 1) {
-    return FieldError(c, "kernel_size",
-                      absl::StrCat("[", kernel->height, ", ", kernel->width, "]", covers,
-                                   " is more than twice the input [", c.input()[0], ", ",
-                                   c.input()[1], ", ", c.input()[2], "]"));
-  }
-  const int64_t in = c.input()[2];
+  if (auto s = CheckFilters(c, spec.filters()); !s.ok()) return s;
+  const auto axes = CheckImageAxes(c, &spec);
+  if (!axes.ok()) return axes.status();
   if (!spec.has_groups()) spec.set_groups(1);
-  if (spec.groups() < 1 || in % spec.groups() != 0 || spec.filters() % spec.groups() != 0) {
-    return FieldError(c, "groups",
-                      absl::StrCat("must be >= 1 and divide the ", in, " input channels and the ",
-                                   spec.filters(), " filters; got ", spec.groups()));
-  }
-  const int64_t group_in = in / spec.groups();
-  if (spec.filters() > kMaxElements / kernel->height / kernel->width / group_in) {
-    return FieldError(
-        c, "filters",
-        absl::StrCat("kernel [", kernel->height, ", ", kernel->width, ", ", group_in, ", ",
-                     spec.filters(), "] is too large; at most ", kMaxElements, " values"));
-  }
-  auto activation = CheckWeights(c, &spec);
+  if (auto s = CheckGroups(c, spec.filters(), spec.groups()); !s.ok()) return s;
+  const ConvolutionAxis& h = (*axes)[0];
+  const ConvolutionAxis& w = (*axes)[1];
+  const int64_t in = c.input()[2];
+  const std::vector<int64_t> shape = {h.kernel, w.kernel, in / spec.groups(), spec.filters()};
+  if (auto s = CheckKernelSize(c, "filters", shape); !s.ok()) return s;
+  const auto activation = CheckWeights(c, &spec);
   if (!activation.ok()) return activation.status();
-  return std::make_unique<Conv2D>(
-      spec, *activation,
-      MakeAxis(c.input()[0], kernel->height, strides->height, dilation->height, same),
-      MakeAxis(c.input()[1], kernel->width, strides->width, dilation->width, same), in);
+  return MakeConvolution(
+      {.h = h,
+       .w = w,
+       .in = in,
+       .filters = spec.filters(),
+       .groups = spec.groups(),
+       .activation = *activation,
+       .output = {h.out, w.out, spec.filters()},
+       .kernel = KernelSpec("kernel", shape, spec.kernel_initializer(), spec.kernel_regularizer()),
+       .bias = BiasIf(spec.use_bias(), spec.filters(), spec.bias_initializer(),
+                      spec.bias_regularizer())});
 }
 
 }  // namespace lockstep

@@ -117,6 +117,8 @@ struct BackwardContext : LayerContext {
   // Per parameter of kind kSum: one tensor a local node, `sum_node_stride` doubles apart.
   std::span<double* const> parameter_sums;
   int64_t sum_node_stride;
+  // x of every input, null as x is; x is the first.
+  std::span<const float* const> inputs;
   // False in a frozen layer: nobody reads these gradients, and FinishBackward is not called.
   bool trainable = true;
 
@@ -157,6 +159,8 @@ struct LayerTraits {
   bool synchronizes = false;
   bool backward_reads_x = false;
   bool backward_reads_y = false;
+  // Backward reads the packed weights even if nobody needs dx.
+  bool backward_reads_packed = false;
   // Backward may change dy.
   bool overwrites_dy = false;
   // dx is dy for every input: Backward copies it to those that do not lie in the same place.
@@ -172,8 +176,8 @@ struct LayerTraits {
   // In inference y = x * scale + offset, a channel at a time: InferenceAffine.
   bool is_inference_affine = false;
   // Can take over such a layer that follows it: has no activation, and its parameters are a kernel
-  // whose last axis are the channels of y, and perhaps a bias. (Infer gets a bias in any case
-  // then.)
+  // whose columns in memory are the channels of y, and perhaps a bias. (Infer gets a bias in any
+  // case then.)
   bool absorbs_affine = false;
   // Is a ReLU and nothing else; can apply a ReLU that follows it at no cost, when nobody else reads
   // its output (ForwardContext::relu). Its Backward does not read y then.

@@ -224,7 +224,7 @@ class Planner {
         const bool computes_gradient =
             std::any_of(node(i).inputs.begin(), node(i).inputs.end(),
                         [&](int v) { return plan_.needs_gradient[plan_.storage[v]]; });
-        if (computes_gradient) {
+        if (computes_gradient || layer.traits().backward_reads_packed) {
           plan_.backward_packed[i] = {layer.packed_bytes(Pass::kBackward), turn, end};
         }
         plan_.saved[i].last = LastBackwardTime(i);

@@ -228,9 +228,11 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
   // it is to be added and the layer cannot do that.
   std::array<float*, Network::kMaxInputs> gradients;
   std::array<float*, Network::kMaxInputs> computed;
+  std::array<const float*, Network::kMaxInputs> inputs;
   bool adds = false;
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     const int value = plan_.storage[node.inputs[i]];
+    inputs[i] = At(plan_.values[value], value, tile, thread);
     gradients[i] = computed[i] = At(plan_.gradients[value], value, tile, thread);
     if (call.call != Call::kBackward || !plan_.Adds(call.node, value)) continue;
     if (plan_.adds_gradient[call.node]) {
@@ -244,7 +246,6 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
     }
   }
   const int value = call.node + 1;
-  const int input = plan_.storage[node.inputs[0]];
   const BackwardContext context = {
       {.step = step,
        .tile = tile,
@@ -254,7 +255,7 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
        .sums = Memory(plan_.backward_sums[call.node]),
        .scratch = scratch,
        .logits = logits_[call.node]},
-      At(plan_.values[input], input, tile, thread),
+      inputs[0],
       At(plan_.values[value], value, tile, thread),
       At(plan_.gradients[value], value, tile, thread),
       std::span(computed).first(node.inputs.size()),
@@ -263,6 +264,7 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
       network_.parameters_size(),
       std::span(sum_).subspan(node.first_parameter, node.parameter_count),
       sums_size_,
+      std::span(inputs).first(node.inputs.size()),
       node.trainable};
   switch (call.call) {
     case Call::kGatherBackward:

@@ -11,6 +11,7 @@ enum class RandomPurpose : uint32_t {
   kInitialize = 1,
   kShuffle = 2,
   kDropout = 3,
+  kNoise = 4,
   kAugmentation = 8,
 };
 

@@ -29,6 +29,7 @@ from keras.src.backend.common import dtypes
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+import golden_shapes
 import golden_training
 
 # Outside TensorFlow, Keras computes in float32 whatever dtype a layer was given: its type promotion
@@ -368,9 +369,10 @@ def network(out):
             return keras.layers.Dense(spec["dense"]["units"], name=spec["name"], dtype="float64")
         if "activation" in spec:
             return keras.layers.Activation(spec["activation"]["activation"], dtype="float64")
-        kind = {"add": keras.layers.Add, "batchNormalization": keras.layers.BatchNormalization,
-                "globalAveragePooling2d": keras.layers.GlobalAveragePooling2D}
+        kind = {"add": keras.layers.Add, "batchNormalization": keras.layers.BatchNormalization}
         found = [make for key, make in kind.items() if key in spec]
+        if not found:
+            return golden_shapes.keras_layer(spec)
         return found[0](name=spec["name"], dtype="float64")
 
     def add(case, samples, spec):
@@ -451,10 +453,41 @@ def network(out):
             {"name": "number", "dense": {"units": 1}}],
         "outputs": ["number", "classes"]})
 
+    # The first layers with weights need no gradient of their input.
+    add("shapes", 5, {"inputs": [{"shape": [6, 5, 3]}], "layers": [
+        {"name": "separable", "separableConv2d": {"filters": 4, "kernelSize": [3, 3],
+                                                  "padding": "same", "activation": "tanh"}},
+        {"name": "depthwise", "depthwiseConv2d": {"kernelSize": [3, 3], "depthMultiplier": 2,
+                                                  "padding": "same"}, "inputs": ["input"]},
+        norm("depthwise_norm"),
+        {"name": "both", "concatenate": {}, "inputs": ["separable", "depthwise_norm"]},
+        norm("both_norm"), relu("both_relu"),
+        {"name": "squeeze", "globalAveragePooling2d": {"keepdims": True}},
+        {**conv("gate", 10, 1, activation="sigmoid")},
+        {"name": "edge", "zeroPadding2d": {"padding": [1, 0]}, "inputs": ["both_relu"]},
+        {"name": "mean", "averagePooling2d": {"poolSize": [2, 3], "strides": [3, 2]}},
+        {"name": "rows", "reshape": {"targetShape": [-1, 10]}},
+        {"name": "turned", "permute": {"dims": [2, 1]}},
+        {"name": "line", "conv1d": {"filters": 6, "kernelSize": 3, "padding": "causal"}},
+        norm("line_norm"),
+        {"name": "best", "maxPooling1d": {"poolSize": 3, "padding": "same"}},
+        {"name": "top", "globalMaxPooling1d": {}},
+        {"name": "again", "separableConv2d": {"filters": 6, "kernelSize": [2, 2]},
+         "inputs": ["both_relu"]},
+        norm("again_norm"),
+        {"name": "most", "globalMaxPooling2d": {}},
+        {"name": "factor", "multiply": {}, "inputs": ["top", "most"]},
+        {"name": "gate_row", "reshape": {"targetShape": [10]}, "inputs": ["gate"]},
+        {"name": "all", "concatenate": {}, "inputs": ["factor", "gate_row", "top"]},
+        {"name": "classes", "dense": {"units": 4}}]})
+
 
 KINDS = [batch_normalization, dense, conv2d, max_pooling2d, global_average_pooling2d, activation,
          loss, losses, metrics, optimizer, network, batch_normalization_variants,
          peer_weights, population_statistics, *golden_training.KINDS]
+# Modules beside this one: they add KINDS of their own and FURTHER cases to those above. Their
+# functions get this module, for its helpers.
+MODULES = [golden_shapes]
 
 
 def specs(path):
@@ -487,9 +520,13 @@ def main():
     torch.set_num_threads(1)
     GOLDEN.mkdir(exist_ok=True)
     found = []
-    for kind in KINDS:
+    here = sys.modules[__name__]
+    for kind in KINDS + [kind for module in MODULES for kind in module.KINDS]:
         golden = GoldenFile(kind.__name__)
-        kind(golden)
+        kind(golden) if kind in KINDS else kind(here, golden)
+        for module in MODULES:
+            if kind in KINDS and golden.name in module.FURTHER:
+                module.FURTHER[golden.name](here, golden)
         path = GOLDEN / f"{golden.name}.safetensors"
         changes = list(differences(golden, path))
         found += changes

@@ -1,6 +1,8 @@
 #ifndef LOCKSTEP_TESTS_CORE_LAYERS_LAYER_CASES_H_
 #define LOCKSTEP_TESTS_CORE_LAYERS_LAYER_CASES_H_
 
+#include <vector>
+
 #include "core/tensor/shape.h"
 
 namespace lockstep {
@@ -12,6 +14,7 @@ struct LayerCase {
   const char* name;
   const char* spec;
   Shape input;
+  std::vector<Shape> others = {};  // inputs of a layer that merges, if they have other shapes
 };
 
 inline const LayerCase kLayerCases[] = {
@@ -65,6 +68,48 @@ inline const LayerCase kLayerCases[] = {
     {"add", R"({"add": {}})", {3, 2, 5}},
     {"global_average_pooling2d", R"({"global_average_pooling2d": {}})", {3, 4, 5}},
     {"dropout", R"({"dropout": {"rate": 0.4}})", {10}},
+    {"conv2d_explicit_padding",
+     R"({"conv2d": {"filters": 3, "kernel_size": [3], "padding": "explicit", "strides": [2, 1],
+                    "explicit_padding": [2, 0, 1, 2]}})",
+     {4, 5, 2}},
+    {"conv1d",
+     R"({"conv1d": {"filters": 4, "kernel_size": 3, "activation": "tanh", "padding": "same",
+                    "strides": 2}})",
+     {7, 3}},
+    {"conv1d_causal",
+     R"({"conv1d": {"filters": 4, "kernel_size": 3, "dilation_rate": 2, "padding": "causal",
+                    "groups": 2, "use_bias": false}})",
+     {9, 4}},
+    {"depthwise_conv2d",
+     R"({"depthwise_conv2d": {"kernel_size": [3], "depth_multiplier": 2, "padding": "same"}})",
+     {5, 4, 3}},
+    {"separable_conv2d",
+     R"({"separable_conv2d": {"filters": 5, "kernel_size": [3, 2], "depth_multiplier": 2,
+                              "activation": "sigmoid"}})",
+     {5, 4, 3}},
+    {"separable_conv2d_one_position",
+     R"({"separable_conv2d": {"filters": 4, "kernel_size": [3]}})",
+     {3, 3, 2}},
+    {"max_pooling2d_same",
+     R"({"max_pooling2d": {"pool_size": [3, 2], "strides": [2], "padding": "same"}})",
+     {5, 6, 2}},
+    {"max_pooling1d", R"({"max_pooling1d": {"pool_size": 3, "strides": 2}})", {8, 3}},
+    {"average_pooling1d", R"({"average_pooling1d": {"padding": "same"}})", {7, 3}},
+    {"average_pooling2d", R"({"average_pooling2d": {}})", {4, 6, 3}},
+    {"average_pooling2d_same",
+     R"({"average_pooling2d": {"pool_size": [3], "strides": [1, 2], "padding": "same"}})",
+     {5, 6, 2}},
+    {"global_average_pooling1d", R"({"global_average_pooling1d": {"keepdims": true}})", {6, 5}},
+    {"global_max_pooling1d", R"({"global_max_pooling1d": {}})", {6, 5}},
+    {"global_max_pooling2d", R"({"global_max_pooling2d": {"keepdims": true}})", {3, 4, 5}},
+    {"reshape", R"({"reshape": {"target_shape": [2, -1]}})", {3, 4}},
+    {"permute", R"({"permute": {"dims": [3, 1, 2]}})", {3, 4, 5}},
+    {"zero_padding2d", R"({"zero_padding2d": {"padding": [1, 0, 2, 3]}})", {3, 2, 4}},
+    {"concatenate", R"({"concatenate": {}})", {3, 2, 5}, {{3, 2, 1}, {3, 2, 4}}},
+    {"concatenate_rows", R"({"concatenate": {"axis": 1}})", {3, 2}, {{1, 2}}},
+    {"multiply", R"({"multiply": {}})", {3, 5}, {{3, 5}, {3, 5}}},
+    {"spatial_dropout2d", R"({"spatial_dropout2d": {"rate": 0.4, "seed": 5}})", {3, 2, 6}},
+    {"gaussian_noise", R"({"gaussian_noise": {"stddev": 0.3}})", {3, 7}},
 };
 
 }  // namespace lockstep

@@ -37,9 +37,9 @@ Floats RandomValues(std::mt19937& random, int64_t n) {
 
 class EveryLayer : public testing::TestWithParam<LayerCase> {
  protected:
-  EveryLayer() : run_(GetParam().spec, GetParam().input) {
+  EveryLayer() : run_(GetParam().spec, GetParam().input, GetParam().others) {
     std::mt19937 random(11);
-    x_ = SpacedValues(random, kSamples * GetParam().input.size());
+    x_ = SpacedValues(random, kSamples * run_.input_size());
     dy_ = RandomValues(random, kSamples * run_.layer->output_shape().size());
     for (const TensorSpec& p : run_.layer->parameters()) {
       parameters_.push_back(RandomValues(random, ElementCount(p.shape)));
@@ -144,12 +144,11 @@ TEST_P(EveryLayer, ShardsChangeRoundingsOnly) {
 TEST_P(EveryLayer, InfersARowAloneAsAmongOthers) {
   if (run_.layer->traits().is_view) return;
   const Floats together = Run(kernels::Kernels(), 1, kShards).infer;
-  const int64_t in = GetParam().input.size();
   const int64_t out = run_.layer->output_shape().size();
   for (int64_t n = 0; n < kSamples; ++n) {
-    const LayerRun::Result alone = run_.Run(
-        kernels::Kernels(), 1, {0, 1}, Floats(x_.begin() + n * in, x_.begin() + (n + 1) * in),
-        Floats(dy_.begin() + n * out, dy_.begin() + (n + 1) * out), parameters_, buffers_);
+    const LayerRun::Result alone =
+        run_.Run(kernels::Kernels(), 1, {0, 1}, run_.SampleOf(x_, kSamples, n),
+                 Floats(dy_.begin() + n * out, dy_.begin() + (n + 1) * out), parameters_, buffers_);
     EXPECT_TRUE(SameBits(Floats(together.begin() + n * out, together.begin() + (n + 1) * out),
                          alone.infer));
   }
@@ -174,7 +173,7 @@ TEST(LayerCases, CoverEveryKindOfLayer) {
   for (const LayerKind& kind : LayerKinds()) {
     const bool covered =
         std::any_of(std::begin(kLayerCases), std::end(kLayerCases), [&](const LayerCase& c) {
-          return LayerRun(c.spec, c.input).spec.kind_case() == kind.kind;
+          return LayerRun(c.spec, c.input, c.others).spec.kind_case() == kind.kind;
         });
     EXPECT_TRUE(covered) << "layer_cases.h has no row for " << kind.name;
   }

@@ -17,7 +17,8 @@
 
 namespace lockstep {
 
-// One layer with its weights, run alone: what the tests of kernels and layers compare.
+// One layer with its weights, run alone: what the tests of kernels and layers compare. Where a
+// layer has several inputs, x and dx hold them one behind the other, each for all samples.
 struct LayerRun {
   using Floats = std::vector<float>;
 
@@ -28,16 +29,39 @@ struct LayerRun {
     std::vector<Floats> buffers;    // after the step
   };
 
-  LayerRun(const std::string& layer_json, Shape input) : shape(std::move(input)) {
+  // `others`: shapes of the inputs but the first; a layer that merges has two equal ones by
+  // default.
+  LayerRun(const std::string& layer_json, Shape input, std::vector<Shape> others = {})
+      : shape(std::move(input)) {
     auto status = google::protobuf::util::JsonStringToMessage(layer_json, &spec);
     EXPECT_TRUE(status.ok()) << status.ToString() << layer_json;
     for (const LayerKind& kind : LayerKinds()) {
       if (kind.kind != spec.kind_case()) continue;
-      auto built =
-          kind.build({"layer", "layer", 3, std::vector<Shape>(layer_inputs(), shape)}, &spec);
+      if (kind.merges && others.empty()) others.push_back(shape);
+      inputs.push_back(shape);
+      inputs.insert(inputs.end(), others.begin(), others.end());
+      auto built = kind.build({"layer", "layer", 3, inputs}, &spec);
       EXPECT_TRUE(built.ok()) << built.status();
       if (built.ok()) layer = *std::move(built);
     }
+  }
+
+  // Floats of a sample, all inputs together.
+  int64_t input_size() const {
+    int64_t size = 0;
+    for (const Shape& input : inputs) size += input.size();
+    return size;
+  }
+
+  // Sample n of `samples` as a batch of its own.
+  Floats SampleOf(const Floats& x, int64_t samples, int64_t n) const {
+    Floats sample;
+    auto begin = x.begin();
+    for (const Shape& input : inputs) {
+      sample.insert(sample.end(), begin + n * input.size(), begin + (n + 1) * input.size());
+      begin += samples * input.size();
+    }
+    return sample;
   }
 
   // Shards of a batch begin at `shards`, whose last entry is the number of samples. Makes the calls
@@ -60,13 +84,17 @@ struct LayerRun {
                               .step = 7};
     const Capacity capacity = {shards.back(), shard_count, threads};
 
-    const int64_t in = shape.size();
     const int64_t out = layer->output_shape().size();
     Result result;
     result.y.resize(batch.samples * out);
     result.infer = result.y;
     result.dx.resize(x.size());
     result.buffers = buffers;
+    if (layer->traits().is_view) {
+      result.y = result.infer = x;
+      result.dx = dy;
+      return result;
+    }
     std::vector<const float*> parameter;
     std::vector<float*> gradient;
     std::vector<double*> sum;
@@ -85,8 +113,15 @@ struct LayerRun {
     for (Floats& b : result.buffers) buffer.push_back(b.data());
     for (const Floats& b : buffers) old_buffer.push_back(b.data());
 
-    // All inputs of a layer with several are the same here.
-    const size_t inputs = layer_inputs();
+    const auto tile_pointers = [&](auto* all, const Tile& tile) {
+      std::vector<decltype(all)> pointers;
+      for (const Shape& input : inputs) {
+        pointers.push_back(all + tile.begin * input.size());
+        all += batch.samples * input.size();
+      }
+      return pointers;
+    };
+    const Tile whole = {0, batch.samples, 0};
     AlignedBuffer<std::byte> saved(layer->saved_bytes(capacity));
     const int64_t scratch_bytes = (layer->scratch_bytes(tile_samples) + 63) / 64 * 64;
     AlignedBuffer<std::byte> scratch(threads * scratch_bytes);
@@ -94,17 +129,16 @@ struct LayerRun {
     AlignedBuffer<std::byte> infer_scratch(layer->infer_scratch_bytes(batch.samples));
     AlignedBuffer<std::byte> infer_packed(layer->packed_bytes(Pass::kInference));
     Pack({kernels, Pass::kInference, parameter, old_buffer, infer_packed.data()});
-    const std::vector<const float*> infer_inputs(inputs, x.data());
+    const std::vector<const float*> infer_inputs = tile_pointers(x.data(), whole);
     layer->Infer({kernels, batch.samples, infer_inputs, result.infer.data(), parameter,
                   infer_packed.data(), infer_scratch.data(), false});
 
-    const Tile whole = {0, batch.samples, 0};
     {
       AlignedBuffer<std::byte> packed(layer->packed_bytes(Pass::kForward));
       AlignedBuffer<std::byte> block_sums(layer->forward_sums_bytes(capacity));
       Pack({kernels, Pass::kForward, parameter, old_buffer, packed.data()});
       const auto call = [&](auto method, const Tile& tile, int thread) {
-        const std::vector<const float*> tile_inputs(inputs, x.data() + tile.begin * in);
+        const std::vector<const float*> tile_inputs = tile_pointers(x.data(), tile);
         ((*layer).*method)({{step, tile, parameter, packed.data(), saved.data(), block_sums.data(),
                              scratch.data() + thread * scratch_bytes, false},
                             tile_inputs,
@@ -120,16 +154,15 @@ struct LayerRun {
     }
 
     Floats upstream = dy;
-    std::vector<Floats> input_gradients(inputs, Floats(x.size()));
     AlignedBuffer<std::byte> packed(layer->packed_bytes(Pass::kBackward));
     AlignedBuffer<std::byte> partial(layer->backward_sums_bytes(capacity));
     Pack({kernels, Pass::kBackward, parameter, old_buffer, packed.data()});
     const auto call = [&](auto method, const Tile& tile, int thread) {
-      std::vector<float*> dx;
-      for (Floats& g : input_gradients) dx.push_back(g.data() + tile.begin * in);
+      const std::vector<const float*> tile_inputs = tile_pointers(x.data(), tile);
+      const std::vector<float*> dx = tile_pointers(result.dx.data(), tile);
       ((*layer).*method)({{step, tile, parameter, packed.data(), saved.data(), partial.data(),
                            scratch.data() + thread * scratch_bytes, false},
-                          x.data() + tile.begin * in,
+                          tile_inputs[0],
                           result.y.data() + tile.begin * out,
                           upstream.data() + tile.begin * out,
                           dx,
@@ -137,7 +170,8 @@ struct LayerRun {
                           gradient,
                           0,
                           sum,
-                          0});
+                          0,
+                          tile_inputs});
     };
     ForTiles(pool, shards, tile_samples,
              [&](const Tile& tile, int thread) { call(&Layer::GatherBackward, tile, thread); });
@@ -145,9 +179,6 @@ struct LayerRun {
     ForTiles(pool, shards, tile_samples,
              [&](const Tile& tile, int thread) { call(&Layer::Backward, tile, thread); });
     call(&Layer::FinishBackward, whole, 0);
-    for (const Floats& g : input_gradients) {
-      for (size_t i = 0; i < g.size(); ++i) result.dx[i] += g[i];
-    }
     const std::vector<TensorSpec> specs = layer->parameters();
     for (size_t i = 0; i < specs.size(); ++i) {
       if (specs[i].gradient != GradientKind::kSum) continue;
@@ -160,8 +191,6 @@ struct LayerRun {
   void Pack(const PackContext& context) const {
     if (layer->packed_bytes(context.pass) > 0) layer->Pack(context);
   }
-
-  size_t layer_inputs() const { return spec.has_add() ? 2 : 1; }
 
   // The tiles of every shard, on the pool: those of one chunk on one thread, in order.
   template <typename Body>
@@ -184,7 +213,8 @@ struct LayerRun {
 
  public:
   v1::Layer spec;
-  Shape shape;
+  Shape shape;                // of the first input
+  std::vector<Shape> inputs;  // of all
   std::unique_ptr<const Layer> layer;
 };
 

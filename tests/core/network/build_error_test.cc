@@ -151,7 +151,7 @@ TEST(BuildErrorTest, Conv2D) {
            Refusal{conv(R"("kernelSize":[3],"groups":0)"),
                    "model.layers[0].conv2d.groups: must be"},
            Refusal{conv(R"("kernelSize":[3],"padding":"full")"),
-                   "model.layers[0].conv2d.padding: must be valid or same; got \"full\""},
+                   "model.layers[0].conv2d.padding: must be valid, same or explicit; got \"full\""},
            Refusal{conv(R"("kernelSize":[3],"activation":"RELU")"),
                    "model.layers[0].conv2d.activation: must be one of"},
            Refusal{conv(R"("kernelSize":[3],"biasInitializer":{"constant":{"value":"Infinity"}})"),
@@ -165,6 +165,140 @@ TEST(BuildErrorTest, Conv2D) {
            Refusal{R"({"inputs":[{"shape":[2048,2048,1]}],"layers":[{"conv2d":{"filters":1,)"
                    R"("kernelSize":[2048],"padding":"same"}}]})",
                    "model.layers[0].conv2d.kernel_size: must be <= 256, got 2048"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+TEST(BuildErrorTest, OtherConvolutions) {
+  const auto sequence = [](const std::string& fields) {
+    return R"({"inputs":[{"shape":[8,4]}],"layers":[{"conv1d":{)" + fields + "}}]}";
+  };
+  const auto depthwise = [](const std::string& fields) {
+    return Image(R"({"depthwiseConv2d":{)" + fields + "}}");
+  };
+  const auto separable = [](const std::string& fields) {
+    return Image(R"({"separableConv2d":{)" + fields + "}}");
+  };
+  const auto padded = [](const std::string& fields) {
+    return Image(R"({"conv2d":{"filters":3,"kernelSize":[3],)" + fields + "}}");
+  };
+  for (const Refusal& refusal : {
+           Refusal{padded(R"("padding":"causal")"), "must be valid, same or explicit; got"},
+           Refusal{padded(R"("padding":"explicit")"),
+                   "model.layers[0].conv2d.explicit_padding: must have 4 numbers, [top, bottom, "
+                   "left, right]; got 0"},
+           Refusal{padded(R"("explicitPadding":[1,1,1,1])"),
+                   "model.layers[0].conv2d.explicit_padding: needs padding \"explicit\", but "
+                   "padding is \"valid\""},
+           Refusal{padded(R"("padding":"explicit","explicitPadding":[1,1,3,1])"),
+                   "explicit_padding: must be within [0, 2], less than the kernel's extent, got 3"},
+           Refusal{
+               padded(R"("padding":"explicit","explicitPadding":[1,-1,1,1])"),
+               "explicit_padding: must be within [0, 2], less than the kernel's extent, got -1"},
+           Refusal{Image(R"({"conv1d":{"filters":1,"kernelSize":1}})"),
+                   "model.layers[0].conv1d: needs input [N, L, channels], but \"conv1d\" gets 3 "
+                   "dimension(s) a sample"},
+           Refusal{sequence(R"("kernelSize":3)"), "model.layers[0].conv1d.filters: must be >= 1"},
+           Refusal{sequence(R"("filters":2)"),
+                   "model.layers[0].conv1d.kernel_size: must be within [1, 256], got 0"},
+           Refusal{sequence(R"("filters":2,"kernelSize":3,"strides":-1)"),
+                   "model.layers[0].conv1d.strides: must be within [1, 256], got -1"},
+           Refusal{sequence(R"("filters":2,"kernelSize":9)"),
+                   "model.layers[0].conv1d.kernel_size: [9] does not fit the input [8, 4] with "
+                   "padding \"valid\""},
+           Refusal{sequence(R"("filters":2,"kernelSize":10,"dilationRate":2,"padding":"causal")"),
+                   "model.layers[0].conv1d.kernel_size: [10], dilated to [19] pixels, is more than "
+                   "twice the input [8, 4]"},
+           Refusal{sequence(R"("filters":2,"kernelSize":3,"padding":"full")"),
+                   "must be valid, same, causal or explicit; got \"full\""},
+           Refusal{sequence(R"("filters":2,"kernelSize":3,"groups":3)"),
+                   "model.layers[0].conv1d.groups: must be >= 1 and divide the 4 input channels"},
+           Refusal{depthwise(""), "model.layers[0].depthwise_conv2d.kernel_size: is required"},
+           Refusal{depthwise(R"("kernelSize":[3],"depthMultiplier":0)"),
+                   "model.layers[0].depthwise_conv2d.depth_multiplier: must be >= 1, got 0"},
+           Refusal{depthwise(R"("kernelSize":[3],"depthMultiplier":"9223372036854775807")"),
+                   "depth_multiplier: kernel [3, 3, 2, 9223372036854775807] is too large"},
+           Refusal{depthwise(R"("kernelSize":[3],"depthwiseInitializer":)"
+                             R"({"constant":{"value":"NaN"}})"),
+                   "depthwise_conv2d.depthwise_initializer.constant.value: must be finite"},
+           Refusal{separable(R"("kernelSize":[3])"),
+                   "model.layers[0].separable_conv2d.filters: must be >= 1, got 0"},
+           Refusal{separable(R"("filters":"1000000000","kernelSize":[3])"),
+                   "separable_conv2d.filters: kernel [1, 1, 2, 1000000000] is too large"},
+           Refusal{separable(R"("filters":1,"kernelSize":[1],"depthMultiplier":100000000)"),
+                   "separable_conv2d.depth_multiplier: the depthwise output [8, 8, 200000000] is "
+                   "too large"},
+           Refusal{separable(R"("filters":1,"kernelSize":[3],"activation":"RELU")"),
+                   "separable_conv2d.activation: must be one of"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+TEST(BuildErrorTest, Shapes) {
+  const auto merge = [](const std::string& layer) {
+    return Image(R"({"name":"a","conv2d":{"filters":3,"kernelSize":[1]}},)" + layer);
+  };
+  for (const Refusal& refusal : {
+           Refusal{Image(R"({"reshape":{}})"),
+                   "model.layers[0].reshape.target_shape: must have 1 to 6 dimensions, got 0"},
+           Refusal{Image(R"({"reshape":{"targetShape":[5,-1]}})"),
+                   "reshape.target_shape: [5, -1] does not have the 128 values of the input "
+                   "[8, 8, 2]"},
+           Refusal{Image(R"({"reshape":{"targetShape":[-1,-1]}})"),
+                   "target_shape: dimensions must be >= 1, or one of them -1, got [-1, -1]"},
+           Refusal{Image(R"({"reshape":{"targetShape":[0,128]}})"),
+                   "dimensions must be >= 1, or one of them -1, got [0, 128]"},
+           Refusal{Image(R"({"reshape":{"targetShape":["4294967296","4294967296"]}})"),
+                   "does not have the 128 values"},
+           Refusal{Image(R"({"permute":{"dims":[1,2]}})"),
+                   "model.layers[0].permute.dims: must hold each of 1 to 3 once, got [1, 2]"},
+           Refusal{Image(R"({"permute":{"dims":[0,1,2]}})"), "must hold each of 1 to 3 once"},
+           Refusal{Image(R"({"permute":{"dims":[1,2,2]}})"), "must hold each of 1 to 3 once"},
+           Refusal{Image(R"({"zeroPadding2d":{"padding":[1,1,1]}})"),
+                   "model.layers[0].zero_padding2d.padding: must have one, two or four numbers"},
+           Refusal{Image(R"({"zeroPadding2d":{"padding":[-1]}})"),
+                   "zero_padding2d.padding: must be within [0, 65536], got -1"},
+           Refusal{Image(R"({"zeroPadding2d":{"padding":[65536]}})"), "is too large; at most"},
+           Refusal{merge(R"({"name":"b","concatenate":{"axis":1},"inputs":["a","input"]})"),
+                   "model.layers[1].concatenate: needs inputs of one shape but for axis 1, but "
+                   "\"b\" gets [8, 8, 3] and [8, 8, 2]"},
+           Refusal{merge(R"({"concatenate":{"axis":0},"inputs":["a","input"]})"),
+                   "model.layers[1].concatenate.axis: must be within [1, 3] or [-3, -1] (0 is the "
+                   "batch), got 0"},
+           Refusal{merge(R"({"concatenate":{"axis":-4},"inputs":["a","input"]})"),
+                   "(0 is the batch), got -4"},
+           Refusal{merge(R"({"flatten":{},"name":"f"},{"concatenate":{},"inputs":["a","f"]})"),
+                   "needs inputs of one shape but for axis -1"},
+           Refusal{merge(R"({"name":"b","multiply":{},"inputs":["a","input"]})"),
+                   "model.layers[1].multiply: needs inputs of one shape, but \"b\" gets [8, 8, 3] "
+                   "and [8, 8, 2]"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+TEST(BuildErrorTest, PoolingAndNoise) {
+  for (const Refusal& refusal : {
+           Refusal{Image(R"({"maxPooling2d":{"padding":"full"}})"),
+                   "model.layers[0].max_pooling2d.padding: must be valid or same; got \"full\""},
+           Refusal{Image(R"({"averagePooling2d":{"poolSize":[3,18],"padding":"same"}})"),
+                   "average_pooling2d.pool_size: [3, 18] is more than twice the input [8, 8, 2]"},
+           Refusal{Image(R"({"maxPooling1d":{}})"),
+                   "model.layers[0].max_pooling1d: needs input [N, L, channels]"},
+           Refusal{R"({"inputs":[{"shape":[4,2]}],"layers":[{"averagePooling1d":{"poolSize":5}}]})",
+                   "average_pooling1d.pool_size: 5 does not fit the input [4, 2]"},
+           Refusal{R"({"inputs":[{"shape":[4,2]}],"layers":[{"maxPooling1d":{"strides":0}}]})",
+                   "max_pooling1d.strides: must be within [1, 1048576], got 0"},
+           Refusal{Flat(R"({"globalMaxPooling2d":{}})"), "needs input [N, H, W, channels]"},
+           Refusal{Flat(R"({"globalAveragePooling1d":{}})"), "needs input [N, L, channels]"},
+           Refusal{Flat(R"({"spatialDropout2d":{"rate":0.1}})"), "needs input [N, H, W, channels]"},
+           Refusal{Image(R"({"spatialDropout2d":{"rate":1}})"),
+                   "model.layers[0].spatial_dropout2d.rate: must be within [0, 1), got 1"},
+           Refusal{Flat(R"({"gaussianNoise":{"stddev":-1}})"),
+                   "model.layers[0].gaussian_noise.stddev: must be within [0, 1e+30], got -1"},
+           Refusal{Flat(R"({"gaussianNoise":{"stddev":"NaN"}})"), "stddev: must be within"},
        }) {
     ExpectRefused(refusal);
   }

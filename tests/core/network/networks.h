@@ -40,6 +40,29 @@ inline const char* const kResidualNetwork = R"({"inputs": [{"shape": [6, 5, 3]}]
     {"global_average_pooling2d": {}},
     {"dense": {"units": 4, "activation": "softmax"}}]})";
 
+// Convolutions, pooling, and what moves or joins values; the first layers need no gradient of their
+// input.
+inline const char* const kShapesNetwork = R"({"inputs": [{"shape": [6, 5, 3]}], "layers": [
+    {"name": "separable", "separable_conv2d": {"filters": 4, "kernel_size": [3],
+                                               "padding": "same", "activation": "tanh"}},
+    {"name": "depthwise", "depthwise_conv2d": {"kernel_size": [3], "depth_multiplier": 2,
+                                               "padding": "same"}, "inputs": ["input"]},
+    {"name": "both", "concatenate": {}, "inputs": ["separable", "depthwise"]},
+    {"spatial_dropout2d": {"rate": 0.2}},
+    {"name": "norm", "batch_normalization": {}},
+    {"name": "squeeze", "global_average_pooling2d": {"keepdims": true}},
+    {"name": "gate", "reshape": {"target_shape": [10]}},
+    {"zero_padding2d": {}, "inputs": ["norm"]},
+    {"average_pooling2d": {"pool_size": [2, 3], "padding": "same"}},
+    {"reshape": {"target_shape": [-1, 10]}}, {"permute": {"dims": [2, 1]}},
+    {"conv1d": {"filters": 10, "kernel_size": 3, "padding": "causal"}},
+    {"gaussian_noise": {"stddev": 0.1}},
+    {"max_pooling1d": {"padding": "same"}}, {"name": "top", "global_max_pooling1d": {}},
+    {"separable_conv2d": {"filters": 10, "kernel_size": [2]}, "inputs": ["norm"]},
+    {"name": "most", "global_max_pooling2d": {}},
+    {"multiply": {}, "inputs": ["gate", "most", "top"]},
+    {"dense": {"units": 4, "activation": "softmax"}}]})";
+
 // A network of random layers, with one or two inputs and outputs: some stages of images, each a
 // graph of values of one shape that become one in the end, then such a stage of rows.
 inline std::string RandomNetwork(uint32_t seed) {

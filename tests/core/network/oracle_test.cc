@@ -70,8 +70,8 @@ TEST_P(NetworkOracleTest, StepAndInference) {
   }
 }
 
-// A residual network; one with two inputs and two outputs.
-INSTANTIATE_TEST_SUITE_P(Network, NetworkOracleTest, testing::Range(0, 2));
+// A residual network; one of many kinds of layers; one with two inputs and two outputs.
+INSTANTIATE_TEST_SUITE_P(Network, NetworkOracleTest, testing::Range(0, 3));
 
 }  // namespace
 }  // namespace lockstep

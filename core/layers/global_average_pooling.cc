@@ -1,15 +1,17 @@
-#include "core/layers/build.h"
+#include "core/layers/pooling.h"
 
 namespace lockstep {
 namespace {
 
-// y[n, c] = the mean of x[n, i, j, c] over i and j.
-class GlobalAveragePooling2D final : public Layer {
+// y[n, c] = the mean of x[n, p, c] over the positions p.
+class GlobalAveragePooling final : public Layer {
  public:
-  explicit GlobalAveragePooling2D(const Shape& shape)
-      : positions_(shape.positions()), channels_(shape.channels()) {}
+  GlobalAveragePooling(const Shape& shape, bool keepdims)
+      : positions_(shape.positions()),
+        channels_(shape.channels()),
+        output_(GlobalPoolingShape(shape, keepdims)) {}
 
-  Shape output_shape() const override { return {channels_}; }
+  Shape output_shape() const override { return output_; }
 
   LayerTraits traits() const override { return {.cheap_backward = true}; }
 
@@ -38,13 +40,21 @@ class GlobalAveragePooling2D final : public Layer {
 
   const int64_t positions_;
   const int64_t channels_;
+  const Shape output_;
 };
 
 }  // namespace
 
-LayerOr BuildGlobalAveragePooling2D(const BuildContext& c, v1::Layer*) {
+LayerOr BuildGlobalAveragePooling2D(const BuildContext& c, v1::Layer* layer) {
   if (auto s = CheckImage(c); !s.ok()) return s;
-  return std::make_unique<GlobalAveragePooling2D>(c.input());
+  return std::make_unique<GlobalAveragePooling>(c.input(),
+                                                layer->global_average_pooling2d().keepdims());
+}
+
+LayerOr BuildGlobalAveragePooling1D(const BuildContext& c, v1::Layer* layer) {
+  if (auto s = CheckSequence(c); !s.ok()) return s;
+  return std::make_unique<GlobalAveragePooling>(c.input(),
+                                                layer->global_average_pooling1d().keepdims());
 }
 
 }  // namespace lockstep
