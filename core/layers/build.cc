@@ -7,14 +7,28 @@
 namespace lockstep {
 namespace {
 
+using kernels::Activation;
+
 struct ActivationName {
   absl::string_view name;
-  kernels::Activation value;
+  kernels::ActivationFunction function;
 };
 constexpr ActivationName kActivations[] = {
-    {"linear", kernels::Activation::kLinear},   {"relu", kernels::Activation::kRelu},
-    {"sigmoid", kernels::Activation::kSigmoid}, {"tanh", kernels::Activation::kTanh},
-    {"softmax", kernels::Activation::kSoftmax},
+    {"linear", {Activation::kLinear}},
+    {"relu", {Activation::kRelu}},
+    {"relu6", {.kind = Activation::kRectifier, .max_value = 6.0f}},
+    {"leaky_relu", {.kind = Activation::kRectifier, .negative_slope = 0.2f}},
+    {"elu", {Activation::kElu}},
+    // Klambauer et al., "Self-normalizing neural networks", 2017.
+    {"selu", {.kind = Activation::kElu, .alpha = 1.67326324f, .scale = 1.05070099f}},
+    {"gelu", {Activation::kGelu}},
+    {"gelu_tanh", {Activation::kGeluTanh}},
+    {"silu", {Activation::kSilu}},
+    {"sigmoid", {Activation::kSigmoid}},
+    {"hard_sigmoid", {Activation::kHardSigmoid}},
+    {"tanh", {Activation::kTanh}},
+    {"softplus", {Activation::kSoftplus}},
+    {"softmax", {Activation::kSoftmax}},
 };
 
 }  // namespace
@@ -30,11 +44,11 @@ absl::Status CheckImage(const BuildContext& c) {
                    c.input().rank(), " dimension(s) a sample"));
 }
 
-absl::StatusOr<kernels::Activation> ParseActivation(const BuildContext& c,
-                                                    std::string* activation) {
+absl::StatusOr<kernels::ActivationFunction> ParseActivation(const BuildContext& c,
+                                                            std::string* activation) {
   if (activation->empty()) *activation = "linear";
   for (const ActivationName& known : kActivations) {
-    if (*activation == known.name) return known.value;
+    if (*activation == known.name) return known.function;
   }
   return FieldError(c, "activation",
                     absl::StrCat("must be one of ",

@@ -1,6 +1,7 @@
 #ifndef LOCKSTEP_CORE_LAYERS_BUILD_H_
 #define LOCKSTEP_CORE_LAYERS_BUILD_H_
 
+#include <cmath>
 #include <memory>
 #include <string>
 #include <vector>
@@ -35,8 +36,9 @@ absl::Status FieldError(const BuildContext& c, absl::string_view field, absl::st
 // INVALID_ARGUMENT unless the input is an image, [N, H, W, channels].
 absl::Status CheckImage(const BuildContext& c);
 
-// Empty becomes "linear".
-absl::StatusOr<kernels::Activation> ParseActivation(const BuildContext& c, std::string* activation);
+// Empty becomes "linear". Arguments have Keras' defaults.
+absl::StatusOr<kernels::ActivationFunction> ParseActivation(const BuildContext& c,
+                                                            std::string* activation);
 
 // One number means a square, none the default; both must be within [1, largest].
 struct Pair {
@@ -56,7 +58,7 @@ v1::Initializer GlorotUniformInitializer();
 
 // The fields that layers with a kernel share: activation, use_bias and the two initializers.
 template <typename Spec>
-absl::StatusOr<kernels::Activation> CheckWeights(const BuildContext& c, Spec* spec) {
+absl::StatusOr<kernels::ActivationFunction> CheckWeights(const BuildContext& c, Spec* spec) {
   auto activation = ParseActivation(c, spec->mutable_activation());
   if (!activation.ok()) return activation;
   if (!spec->has_use_bias()) spec->set_use_bias(true);
@@ -66,6 +68,22 @@ absl::StatusOr<kernels::Activation> CheckWeights(const BuildContext& c, Spec* sp
                                  spec->mutable_bias_initializer()));
   if (!status.ok()) return status;
   return activation;
+}
+
+// The fields that layer and group normalization share: epsilon, center, scale and the initializers.
+template <typename Spec>
+absl::Status CheckNormalization(const BuildContext& c, Spec* spec) {
+  if (!spec->has_epsilon()) spec->set_epsilon(1e-3);
+  if (!(spec->epsilon() > 0) || !std::isfinite(spec->epsilon())) {
+    return FieldError(c, "epsilon", absl::StrCat("must be > 0 and finite, got ", spec->epsilon()));
+  }
+  if (!spec->has_center()) spec->set_center(true);
+  if (!spec->has_scale()) spec->set_scale(true);
+  absl::Status status =
+      CheckInitializer(c, "beta_initializer", ZerosInitializer(), spec->mutable_beta_initializer());
+  status.Update(CheckInitializer(c, "gamma_initializer", OnesInitializer(),
+                                 spec->mutable_gamma_initializer()));
+  return status;
 }
 
 using LayerOr = absl::StatusOr<std::unique_ptr<const Layer>>;
@@ -80,6 +98,9 @@ LayerOr BuildActivation(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildDropout(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildAdd(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildGlobalAveragePooling2D(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildRescaling(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildLayerNormalization(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildGroupNormalization(const BuildContext& c, v1::Layer* spec);
 
 }  // namespace lockstep
 

@@ -4,6 +4,7 @@
 #include "core/kernels/convolution.h"
 #include "core/layers/build.h"
 #include "core/layers/chunk_sums.h"
+#include "core/layers/fused_activation.h"
 #include "core/layers/row_sums.h"
 
 namespace lockstep {
@@ -43,27 +44,25 @@ ConvolutionAxis MakeAxis(int64_t in, int64_t kernel, int64_t stride, int64_t dil
 // y [N, OH, OW, filters]. kernels::Convolution says how that becomes contractions.
 class Conv2D final : public Layer {
  public:
-  Conv2D(const v1::Conv2D& spec, kernels::Activation activation, const ConvolutionAxis& h,
+  Conv2D(const v1::Conv2D& spec, kernels::ActivationFunction activation, const ConvolutionAxis& h,
          const ConvolutionAxis& w, int64_t in)
       : spec_(spec),
-        activation_(activation),
         convolution_(h, w, in, spec.filters(), spec.groups()),
         in_size_(h.in * w.in * in),
         kernel_shape_{h.kernel, w.kernel, in / spec.groups(), spec.filters()},
         output_shape_{h.out, w.out, spec.filters()},
+        activation_(activation, output_shape_),
         chunk_samples_(static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(
             CeilDiv(kernels::kConvGradientRows, output_shape_.positions()))))) {}
 
   Shape output_shape() const override { return output_shape_; }
 
   LayerTraits traits() const override {
-    return {.backward_reads_x = true,
-            .backward_reads_y = activation_ != kernels::Activation::kLinear,
-            .overwrites_dy = activation_ != kernels::Activation::kLinear,
-            .adds_gradient = true,
-            .finish_reads_dy = spec_.use_bias() && positions() == 1,
-            .absorbs_affine = activation_ == kernels::Activation::kLinear,
-            .applies_relu = activation_ == kernels::Activation::kLinear};
+    LayerTraits traits = {.backward_reads_x = true,
+                          .adds_gradient = true,
+                          .finish_reads_dy = spec_.use_bias() && positions() == 1};
+    activation_.AddTraits(&traits);
+    return traits;
   }
 
   std::vector<TensorSpec> parameters() const override {
@@ -90,6 +89,9 @@ class Conv2D final : public Layer {
   int64_t packed_bytes(Pass) const override {
     return OperandsBytes() + convolution_.packed_floats() * kFloat;
   }
+  int64_t saved_bytes(const Capacity& capacity) const override {
+    return activation_.saved_bytes(capacity);
+  }
   int64_t backward_sums_bytes(const Capacity& capacity) const override {
     return ChunkSumsBytes(capacity, chunk_samples_, kernel_size()) +
            (spec_.use_bias() ? RowSumsBytes(capacity, positions(), filters()) : 0);
@@ -111,19 +113,18 @@ class Conv2D final : public Layer {
 
   void Forward(const ForwardContext& c) const override {
     ForwardImages(*c.step.kernels, c.tile.samples, c.x(), c.parameters, c.packed, c.relu, c.scratch,
-                  c.y);
+                  activation_.Input(c));
+    activation_.Forward(c);
   }
 
   void Infer(const InferContext& c) const override {
     ForwardImages(*c.kernels, c.samples, c.x(), c.parameters, c.packed, c.relu, c.scratch, c.y);
+    activation_.Infer(c);
   }
 
   void Backward(const BackwardContext& c) const override {
     const kernels::KernelTable& kernels = *c.step.kernels;
-    if (activation_ != kernels::Activation::kLinear) {
-      kernels.activate_backward(activation_, c.tile.samples * positions(), filters(), c.y, c.dy,
-                                c.dy);
-    }
+    activation_.Backward(c);
     if (spec_.use_bias()) {
       GatherSums(kernels, c.tile, c.dy, nullptr, nullptr, positions(), filters(), BiasSums(c));
     }
@@ -145,13 +146,9 @@ class Conv2D final : public Layer {
   void ForwardImages(const kernels::KernelTable& kernels, int64_t samples, const float* x,
                      std::span<const float* const> parameters, const std::byte* packed, bool relu,
                      std::byte* scratch, float* y) const {
-    convolution_.Forward(kernels, Operands(packed), samples, x,
-                         parameters.size() > 1 ? parameters[1] : nullptr,
-                         relu || activation_ == kernels::Activation::kRelu,
-                         reinterpret_cast<kernels::Segment*>(scratch), y);
-    if (activation_ != kernels::Activation::kRelu && activation_ != kernels::Activation::kLinear) {
-      kernels.activate(activation_, samples * positions(), filters(), y, y);
-    }
+    convolution_.Forward(
+        kernels, Operands(packed), samples, x, parameters.size() > 1 ? parameters[1] : nullptr,
+        relu || activation_.is_relu(), reinterpret_cast<kernels::Segment*>(scratch), y);
   }
 
   // Adds the tile's samples to the sums of their chunks.
@@ -191,11 +188,11 @@ class Conv2D final : public Layer {
   }
 
   const v1::Conv2D spec_;
-  const kernels::Activation activation_;
   const kernels::Convolution convolution_;
   const int64_t in_size_;  // floats of an input
   const std::vector<int64_t> kernel_shape_;
   const Shape output_shape_;
+  const FusedActivation activation_;
   const int64_t chunk_samples_;
 };
 

@@ -13,6 +13,9 @@ std::span<const LayerKind> LayerKinds() {
       {v1::Layer::kDropout, "dropout", BuildDropout},
       {v1::Layer::kAdd, "add", BuildAdd, /*merges=*/true},
       {v1::Layer::kGlobalAveragePooling2D, "global_average_pooling2d", BuildGlobalAveragePooling2D},
+      {v1::Layer::kRescaling, "rescaling", BuildRescaling},
+      {v1::Layer::kLayerNormalization, "layer_normalization", BuildLayerNormalization},
+      {v1::Layer::kGroupNormalization, "group_normalization", BuildGroupNormalization},
   };
   return kKinds;
 }

@@ -27,6 +27,8 @@ from keras.src.backend.common import dtypes
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+import golden_activations
+
 # Outside TensorFlow, Keras computes in float32 whatever dtype a layer was given: its type promotion
 # replaces float64. That rule has to go, or 1000 +- 0.1 is normalised to noise.
 dtypes.BIT64_TO_BIT32_DTYPE["float64"] = "float64"
@@ -424,7 +426,7 @@ def network(out):
 
 
 KINDS = [batch_normalization, dense, conv2d, max_pooling2d, global_average_pooling2d, activation,
-         loss, optimizer, network]
+         loss, optimizer, network, *golden_activations.make(sys.modules[__name__])]
 
 
 def specs(path):
