@@ -7,7 +7,7 @@
 namespace lockstep {
 
 // What random numbers are for; part of their counter.
-enum class RandomPurpose : uint32_t { kInitialize = 1, kShuffle = 2, kDropout = 3 };
+enum class RandomPurpose : uint32_t { kInitialize = 1, kShuffle = 2, kDropout = 3, kNoise = 4 };
 
 // Counter-based random numbers: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as
 // 1, 2, 3", 2011). The key is the job's seed; the counter says what a number is for, so any thread

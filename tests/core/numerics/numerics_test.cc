@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "core/numerics/float_environment.h"
+#include "core/numerics/normal.h"
 #include "core/numerics/random.h"
 #include "core/numerics/scalar_math.h"
 
@@ -74,6 +75,31 @@ TEST(RandomTest, UniformsLieWithinZeroAndOne) {
   }
   // 4000 expected a sixteenth, standard deviation 61.
   for (int count : counts) EXPECT_NEAR(count, 4 * kBlocks / 16, 305);
+}
+
+// From Python's statistics.NormalDist().inv_cdf in double, rounded to float: both ends, the middle,
+// and both sides of where the formula changes.
+TEST(NormalTest, IsTheInverseDistributionFunction) {
+  EXPECT_EQ(NormalFromBits(0), -0x1.95a11ap+2f);
+  EXPECT_EQ(NormalFromBits(0x1), -0x1.8aa6c8p+2f);
+  EXPECT_EQ(NormalFromBits(0x3039), -0x1.22445ep+2f);
+  EXPECT_EQ(NormalFromBits(0x1332ffff), -0x1.70868cp+0f);
+  EXPECT_EQ(NormalFromBits(0x13333333), -0x1.708522p+0f);
+  EXPECT_EQ(NormalFromBits(0x20000000), -0x1.267d4cp+0f);
+  EXPECT_EQ(NormalFromBits(0x40000000), -0x1.5956b8p-1f);
+  EXPECT_EQ(NormalFromBits(0x7fffffff), -0x1.40d932p-32f);
+  EXPECT_EQ(NormalFromBits(0xfffff000), 0x1.30d56ap+2f);
+  EXPECT_EQ(NormalFromBits(0xffffffff), 0x1.95a11ap+2f);
+}
+
+TEST(NormalTest, IsSymmetricAndAscends) {
+  float before = NormalFromBits(0);
+  for (uint32_t i = 1; i < 1 << 16; ++i) {
+    const float value = NormalFromBits(i << 16);
+    ASSERT_GT(value, before) << i;
+    ASSERT_EQ(NormalFromBits(~(i << 16)), -value) << i;
+    before = value;
+  }
 }
 
 TEST(PowerTest, IsRepeatedMultiplication) {
