@@ -1,7 +1,5 @@
 #include "core/layers/build.h"
 
-#include <cmath>
-
 #include "absl/strings/str_join.h"
 
 namespace lockstep {
@@ -77,44 +75,6 @@ absl::StatusOr<Pair> ParsePair(const BuildContext& c, absl::string_view field,
     }
   }
   return Pair{values->Get(0), values->Get(1)};
-}
-
-absl::Status CheckInitializer(const BuildContext& c, absl::string_view field,
-                              const v1::Initializer& fallback, v1::Initializer* initializer) {
-  if (initializer->kind_case() == v1::Initializer::KIND_NOT_SET) *initializer = fallback;
-  if (initializer->has_constant() && !std::isfinite(initializer->constant().value())) {
-    return FieldError(c, absl::StrCat(field, ".constant.value"), "must be finite");
-  }
-  if (initializer->has_random_uniform()) {
-    v1::RandomUniform& uniform = *initializer->mutable_random_uniform();
-    if (!uniform.has_minval()) uniform.set_minval(-0.05f);
-    if (!uniform.has_maxval()) uniform.set_maxval(0.05f);
-    if (!std::isfinite(uniform.minval()) || !std::isfinite(uniform.maxval()) ||
-        uniform.minval() > uniform.maxval()) {
-      return FieldError(c, absl::StrCat(field, ".random_uniform"),
-                        absl::StrCat("needs finite minval <= maxval, got ", uniform.minval(),
-                                     " and ", uniform.maxval()));
-    }
-  }
-  return absl::OkStatus();
-}
-
-v1::Initializer ZerosInitializer() {
-  v1::Initializer initializer;
-  initializer.mutable_zeros();
-  return initializer;
-}
-
-v1::Initializer OnesInitializer() {
-  v1::Initializer initializer;
-  initializer.mutable_ones();
-  return initializer;
-}
-
-v1::Initializer GlorotUniformInitializer() {
-  v1::Initializer initializer;
-  initializer.mutable_glorot_uniform();
-  return initializer;
 }
 
 }  // namespace lockstep

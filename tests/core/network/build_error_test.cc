@@ -116,6 +116,52 @@ TEST(BuildErrorTest, Dense) {
   }
 }
 
+TEST(BuildErrorTest, Initializers) {
+  const auto dense = [](const std::string& fields) {
+    return Flat(R"({"dense":{"units":3,)" + fields + "}}");
+  };
+  const auto kernel = [&](const std::string& fields) {
+    return dense(R"("kernelInitializer":{)" + fields + "}");
+  };
+  const std::string path = "model.layers[0].dense.kernel_initializer.";
+  for (const Refusal& refusal : {
+           Refusal{kernel(R"("randomNormal":{"stddev":-1})"),
+                   path + "random_normal.stddev: must be >= 0 and finite, got -1"},
+           Refusal{kernel(R"("randomNormal":{"mean":"NaN"})"),
+                   path + "random_normal.mean: must be finite, got nan"},
+           Refusal{kernel(R"("truncatedNormal":{"stddev":"Infinity"})"),
+                   path + "truncated_normal.stddev: must be >= 0 and finite, got inf"},
+           Refusal{kernel(R"("varianceScaling":{"scale":0})"),
+                   path + "variance_scaling.scale: must be > 0 and finite, got 0"},
+           Refusal{kernel(R"("varianceScaling":{"mode":"fan"})"),
+                   path + "variance_scaling.mode: must be fan_in, fan_out or fan_avg; got \"fan\""},
+           Refusal{kernel(R"("varianceScaling":{"distribution":"normal"})"),
+                   path + "variance_scaling.distribution: must be truncated_normal, "
+                          "untruncated_normal or uniform; got \"normal\""},
+           Refusal{kernel(R"("orthogonal":{"gain":"NaN"})"),
+                   path + "orthogonal.gain: must be finite, got nan"},
+           Refusal{kernel(R"("identity":{"gain":"Infinity"})"),
+                   path + "identity.gain: must be finite, got inf"},
+           Refusal{dense(R"("biasInitializer":{"orthogonal":{}})"),
+                   "model.layers[0].dense: the initializer of \"dense.bias\" needs two dimensions "
+                   "or more, got [3]"},
+           Refusal{dense(R"("biasInitializer":{"identity":{}})"),
+                   "model.layers[0].dense: the initializer of \"dense.bias\" needs two dimensions, "
+                   "got [3]"},
+           Refusal{Image(R"({"conv2d":{"filters":3,"kernelSize":[1],)"
+                         R"("kernelInitializer":{"identity":{}}}})"),
+                   "\"conv2d.kernel\" needs two dimensions, got [1, 1, 2, 3]"},
+           Refusal{R"({"inputs":[{"shape":[4096]}],"layers":[{"dense":{"units":2048,)"
+                   R"("kernelInitializer":{"orthogonal":{}}}}]})",
+                   "rows * columns * the lesser of them at most 8589934592, got [4096, 2048]"},
+           Refusal{R"({"inputs":[{"shape":[1]}],"layers":[{"dense":{"units":100000000,)"
+                   R"("kernelInitializer":{"orthogonal":{}}}}]})",
+                   "needs at most 16777216 values and"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
 TEST(BuildErrorTest, ActivationArguments) {
   const auto activation = [](const std::string& fields) {
     return Flat(R"({"activation":{"activation":)" + fields + "}}");
