@@ -1,4 +1,4 @@
-// Activations (rules 3, 7 and 16) and their gradients.
+// Activations (rules 3, 7 and 18) and their gradients.
 
 // e^x - 1, with the relative error of e^x near 0 too.
 static inline Vec Expm1(Vec x) {

@@ -177,7 +177,7 @@ struct KernelTable {
                              const float* m, const float* k0, const float* k1, const float* k2,
                              float* dx);
 
-  // Each row by itself (rule 17): normalized = (x - mean) / sqrt(variance + epsilon) over its
+  // Each row by itself (rule 19): normalized = (x - mean) / sqrt(variance + epsilon) over its
   // columns, y = fma(normalized, gamma, beta), where a null gamma is ones and a null beta zeros;
   // inverses[r] = 1 / sqrt(variance + epsilon), unless null. normalized may be y.
   void (*normalize_rows)(const float* x, int64_t rows, int64_t columns, double epsilon,

@@ -1,4 +1,4 @@
-// Rows normalised each by itself (rule 17): layer normalization.
+// Rows normalised each by itself (rule 19): layer normalization.
 
 // The first lanes of x; zero in the others.
 static inline Vec KeepFirst(int lanes, Vec x) {

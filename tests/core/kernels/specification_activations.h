@@ -5,7 +5,7 @@
 
 #include "tests/core/kernels/specification.h"
 
-// Rules 16 and 17 of core/README.md as scalar loops.
+// Rules 18 to 20 of core/README.md as scalar loops.
 namespace lockstep::specification {
 
 inline float Expm1(float x) {
@@ -103,7 +103,7 @@ inline float HardSigmoidSlope(float y, float dy) { return y > 0.0f && y < 1.0f ?
 
 inline float Softplus(float x) { return Relu(x) + Log1p(Exp(0.0f - std::fabs(x))); }
 
-// Rule 17: the sum of term(j, accumulator) over a row of n values, read as rows of 16.
+// Rule 19: the sum of term(j, accumulator) over a row of n values, read as rows of 16.
 inline double RowSum(int64_t n, const std::function<float(int64_t, float)>& add) {
   double sum = 0;
   for (int64_t begin = 0; begin < n; begin += 16 * kBlock) {
@@ -157,7 +157,7 @@ inline Floats NormalizeRowBackward(const float* dy, const NormalizedRow& row, co
   return dx;
 }
 
-// Rule 18, forward, of one sample [positions, channels].
+// Rule 20, forward, of one sample [positions, channels].
 inline Floats GroupNormalize(const float* x, int64_t positions, int64_t channels, int64_t groups,
                              double epsilon, const Floats& gamma, const Floats& beta) {
   const int64_t width = channels / groups;
