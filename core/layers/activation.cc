@@ -1,5 +1,7 @@
+#include <algorithm>
 #include <cmath>
 
+#include "absl/strings/str_join.h"
 #include "core/layers/build.h"
 
 namespace lockstep {
@@ -50,22 +52,15 @@ class ActivationLayer final : public Layer {
   const Shape shape_;
 };
 
-// Puts an argument of the activation in its place, which only one of the functions `takes` names
-// has. Unset means the function's own default.
-absl::Status SetArgument(const BuildContext& c, const v1::Activation& spec, absl::string_view field,
-                         bool is_set, float value, bool allowed, absl::string_view takes,
-                         bool valid, absl::string_view range, float* argument) {
-  if (!is_set) return absl::OkStatus();
-  if (!allowed) {
-    return FieldError(c, field,
-                      absl::StrCat("is an argument of ", takes, ", not of ", spec.activation()));
-  }
-  if (!valid || !std::isfinite(value)) {
-    return FieldError(c, field, absl::StrCat("must be ", range, " and finite, got ", value));
-  }
-  *argument = value;
-  return absl::OkStatus();
-}
+// A number that some of the functions take; unset it has the function's default.
+struct Argument {
+  absl::string_view field;
+  bool is_set;
+  float value;
+  std::vector<absl::string_view> functions;
+  bool may_be_zero;
+  float* place;
+};
 
 }  // namespace
 
@@ -74,19 +69,45 @@ LayerOr BuildActivation(const BuildContext& c, v1::Layer* layer) {
   if (spec.activation().empty()) return FieldError(c, "activation", "is required");
   auto f = ParseActivation(c, spec.mutable_activation());
   if (!f.ok()) return f.status();
-  const bool relu = spec.activation() == "relu";
-  const bool leaky = spec.activation() == "leaky_relu";
-  absl::Status status = SetArgument(c, spec, "negative_slope", spec.has_negative_slope(),
-                                    spec.negative_slope(), relu || leaky, "relu and leaky_relu",
-                                    spec.negative_slope() >= 0, ">= 0", &f->negative_slope);
-  status.Update(SetArgument(c, spec, "max_value", spec.has_max_value(), spec.max_value(), relu,
-                            "relu", spec.max_value() > 0, "> 0", &f->max_value));
-  status.Update(SetArgument(c, spec, "alpha", spec.has_alpha(), spec.alpha(),
-                            spec.activation() == "elu", "elu", spec.alpha() >= 0, ">= 0",
-                            &f->alpha));
-  if (!status.ok()) return status;
-  const bool plain = f->negative_slope == 0 && !spec.has_max_value();
-  if (relu && !plain) f->kind = kernels::Activation::kRectifier;
+  const std::string& name = spec.activation();
+  for (const Argument& a : {Argument{"negative_slope",
+                                     spec.has_negative_slope(),
+                                     spec.negative_slope(),
+                                     {"relu", "leaky_relu"},
+                                     /*may_be_zero=*/true,
+                                     &f->negative_slope},
+                            Argument{"max_value",
+                                     spec.has_max_value(),
+                                     spec.max_value(),
+                                     {"relu"},
+                                     /*may_be_zero=*/false,
+                                     &f->max_value},
+                            Argument{"alpha",
+                                     spec.has_alpha(),
+                                     spec.alpha(),
+                                     {"elu"},
+                                     /*may_be_zero=*/true,
+                                     &f->alpha}}) {
+    if (!a.is_set) continue;
+    if (std::find(a.functions.begin(), a.functions.end(), name) == a.functions.end()) {
+      return FieldError(c, a.field,
+                        absl::StrCat("is an argument of ", absl::StrJoin(a.functions, " and "),
+                                     ", not of ", name));
+    }
+    const bool valid = a.value > 0 || (a.may_be_zero && a.value == 0);
+    if (!valid || !std::isfinite(a.value)) {
+      return FieldError(
+          c, a.field,
+          absl::StrCat("must be ", a.may_be_zero ? ">= 0" : "> 0", " and finite, got ", a.value));
+    }
+    *a.place = a.value;
+  }
+  if (name == "leaky_relu") spec.set_negative_slope(f->negative_slope);
+  if (name == "elu") spec.set_alpha(f->alpha);
+  // A plain ReLU has kernels of its own, and other layers may apply it.
+  if (name == "relu" && (f->negative_slope > 0 || spec.has_max_value())) {
+    f->kind = kernels::Activation::kRectifier;
+  }
   return std::make_unique<ActivationLayer>(*f, c.input());
 }
 

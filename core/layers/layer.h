@@ -95,7 +95,7 @@ struct LayerContext {
 struct ForwardContext : LayerContext {
   std::span<const float* const> inputs;
   float* y;
-  bool relu;                        // y is to be max(0, y); only where traits() allows it
+  bool relu;  // y is to be max(0, y); only where traits() allows it
   std::span<float* const> buffers;  // CombineForward updates them
 
   const float* x() const { return inputs[0]; }
