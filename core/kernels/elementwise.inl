@@ -19,11 +19,18 @@ static inline void StoreLanes(float* p, int lanes, Vec x) {
   }
 }
 
-// e^x for x clamped to [-87, 87], where neither result nor reciprocal leaves the normal range; NaN
-// passes. Cephes' expf polynomial: within 1 ulp.
-static inline Vec Exp(Vec x) {
-  x = Select(Greater(x, Set(87.0f)), Set(87.0f), x);
-  x = Select(Greater(Set(-87.0f), x), Set(-87.0f), x);
+// The lanes of x that are above `most` or below `least` become that; NaN passes.
+static inline Vec AtMost(Vec most, Vec x) { return Select(Greater(x, most), most, x); }
+static inline Vec AtLeast(Vec least, Vec x) { return Select(Greater(least, x), least, x); }
+
+// e^x = (fraction + 1) * power for x clamped to [-87, 87], where neither result nor reciprocal
+// leaves the normal range; NaN passes in the fraction. Cephes' expf polynomial: within 1 ulp.
+struct ExpParts {
+  Vec fraction;
+  Vec power;  // 2^n
+};
+static inline ExpParts SplitExp(Vec x) {
+  x = AtLeast(Set(-87.0f), AtMost(Set(87.0f), x));
   const Vec n = Round(Mul(x, Set(1.44269504088896341f)));
   Vec r = Fma(n, Set(-0.693359375f), x);
   r = Fma(n, Set(2.12194440e-4f), r);
@@ -33,9 +40,12 @@ static inline Vec Exp(Vec x) {
   p = Fma(p, r, Set(4.1665795894e-2f));
   p = Fma(p, r, Set(1.6666665459e-1f));
   p = Fma(p, r, Set(5.0000001201e-1f));
-  p = Add(Fma(p, Mul(r, r), r), Set(1.0f));
-  const Mask nan = IsNan(x);
-  return Select(nan, x, Mul(p, PowerOfTwo(Select(nan, Zero(), n))));
+  return {Fma(p, Mul(r, r), r), PowerOfTwo(Select(IsNan(x), Zero(), n))};
+}
+
+static inline Vec Exp(Vec x) {
+  const ExpParts e = SplitExp(x);
+  return Mul(Add(e.fraction, Set(1.0f)), e.power);
 }
 
 static inline Vec Sigmoid(Vec x) { return Div(Set(1.0f), Add(Set(1.0f), Exp(Sub(Zero(), x)))); }
@@ -58,7 +68,6 @@ static inline Vec Tanh(Vec x) {
 
 // ReLU where it is asked for: AtLeast(Least(relu), x).
 static inline Vec Least(bool relu) { return relu ? Zero() : Set(-__builtin_inff()); }
-static inline Vec AtLeast(Vec least, Vec x) { return Select(Greater(least, x), least, x); }
 static inline Vec Relu(Vec x) { return AtLeast(Zero(), x); }
 
 // Natural logarithm of a normal x > 0 (Cephes' logf).
@@ -104,56 +113,6 @@ static float ExpRow(int64_t n, const float* x, float* e, float* max) {
   float sum = e[0];
   for (int64_t j = 1; j < n; ++j) sum += e[j];
   return sum;
-}
-
-static void Activate(Activation activation, int64_t rows, int64_t columns, const float* x,
-                     float* y) {
-  if (activation == Activation::kSoftmax) {
-    for (int64_t r = 0; r < rows; ++r, x += columns, y += columns) {
-      float max;
-      const Vec sum = Set(ExpRow(columns, x, y, &max));
-      ForVectors(columns, [&](int64_t j, int lanes) {
-        StoreLanes(y + j, lanes, Div(LoadLanes(y + j, lanes), sum));
-      });
-    }
-    return;
-  }
-  ForVectors(rows * columns, [&](int64_t i, int lanes) {
-    const Vec v = LoadLanes(x + i, lanes);
-    switch (activation) {
-      case Activation::kRelu: return StoreLanes(y + i, lanes, Relu(v));
-      case Activation::kSigmoid: return StoreLanes(y + i, lanes, Sigmoid(v));
-      case Activation::kTanh: return StoreLanes(y + i, lanes, Tanh(v));
-      case Activation::kLinear:
-      case Activation::kSoftmax: return StoreLanes(y + i, lanes, v);
-    }
-  });
-}
-
-static void ActivateBackward(Activation activation, int64_t rows, int64_t columns, const float* y,
-                             const float* dy, float* dx) {
-  if (activation == Activation::kSoftmax) {
-    for (int64_t r = 0; r < rows; ++r, y += columns, dy += columns, dx += columns) {
-      float dot = 0.0f;
-      for (int64_t j = 0; j < columns; ++j) dot = __builtin_fmaf(dy[j], y[j], dot);
-      for (int64_t j = 0; j < columns; ++j) dx[j] = (dy[j] - dot) * y[j];
-    }
-    return;
-  }
-  ForVectors(rows * columns, [&](int64_t i, int lanes) {
-    const Vec v = LoadLanes(y + i, lanes);
-    const Vec g = LoadLanes(dy + i, lanes);
-    switch (activation) {
-      case Activation::kRelu:
-        return StoreLanes(dx + i, lanes, Select(Greater(v, Zero()), g, Zero()));
-      case Activation::kSigmoid:
-        return StoreLanes(dx + i, lanes, Mul(g, Mul(v, Sub(Set(1.0f), v))));
-      case Activation::kTanh:
-        return StoreLanes(dx + i, lanes, Mul(g, Sub(Set(1.0f), Mul(v, v))));
-      case Activation::kLinear:
-      case Activation::kSoftmax: return StoreLanes(dx + i, lanes, g);
-    }
-  });
 }
 
 static void AddVectors(int64_t n, const float* a, const float* b, bool relu, float* y) {

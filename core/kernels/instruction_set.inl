@@ -20,8 +20,10 @@ namespace {
 #include LOCKSTEP_SIMD
 #include "core/kernels/contraction.inl"
 #include "core/kernels/elementwise.inl"
+#include "core/kernels/activations.inl"
 #include "core/kernels/losses.inl"
 #include "core/kernels/statistics.inl"
+#include "core/kernels/row_normalization.inl"
 
 }  // namespace
 
@@ -38,6 +40,8 @@ const KernelTable kTable = {
     .block_sums = BlockSums,
     .normalize = Normalize,
     .normalize_backward = NormalizeBackward,
+    .normalize_rows = NormalizeEachRow,
+    .normalize_rows_backward = NormalizeEachRowBackward,
     .max_pool = MaxPool,
     .max_pool_backward = MaxPoolBackward,
     .average_pool = AveragePool,

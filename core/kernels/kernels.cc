@@ -42,6 +42,19 @@ const KernelTable* Kernels() {
   return available.count == 0 ? nullptr : available.sets[available.count - 1];
 }
 
+bool DifferentiatesFromInput(Activation activation) {
+  switch (activation) {
+    case Activation::kElu:
+    case Activation::kGelu:
+    case Activation::kGeluTanh:
+    case Activation::kSilu:
+    case Activation::kSoftplus:
+      return true;
+    default:
+      return false;
+  }
+}
+
 int64_t PackedFloats(int64_t depth, int64_t columns) {
   constexpr int64_t kMostLanes = 16;
   return depth * ((columns + kMostLanes - 1) / kMostLanes * kMostLanes);

@@ -44,7 +44,29 @@ struct RightOperand {
   int64_t packed_depth = 0;  // 0: not packed
 };
 
-enum class Activation : uint8_t { kLinear, kRelu, kSigmoid, kTanh, kSoftmax };
+enum class Activation : uint8_t {
+  kLinear,
+  kRelu,
+  kSigmoid,
+  kTanh,
+  kSoftmax,
+  kRectifier,  // ReLU with a slope below zero and a limit above
+  kElu,        // times `scale`, which makes it SELU
+  kGelu,       // exact
+  kGeluTanh,
+  kSilu,
+  kHardSigmoid,
+  kSoftplus,
+};
+
+// An activation with its arguments.
+struct ActivationFunction {
+  Activation kind;
+  float negative_slope = 0.0f;         // of kRectifier
+  float max_value = __builtin_inff();  // of kRectifier; > 0
+  float alpha = 1.0f;                  // of kElu
+  float scale = 1.0f;                  // of kElu
+};
 
 // y[r, j] = sum over k of a[r, k] * b[k, j], then + bias[j], then ReLU if asked for, then
 // + y[r, j] if asked for (rules 1 and 7).
@@ -160,7 +182,7 @@ struct KernelTable {
   // One block of at most kBlockRows rows, [rows, channels]: with x0 = its first row,
   // s1 = sum of x - x0 and s2 = sum of (x - x0)^2 a channel.
   void (*block_moments)(const float* x, int64_t rows, int64_t channels, float* s1, float* s2);
-  // One block: s1 = sum of dy; with x also s2 = sum of dy * (x - m).
+  // One block: s1 = sum of dy; with x also s2 = sum of dy * (x - m), a null m being zeros.
   void (*block_sums)(const float* dy, const float* x, const float* m, int64_t rows,
                      int64_t channels, float* s1, float* s2);
   // y = fma(x - m, a, b) (rule 6), then ReLU if asked for; y may be x.
@@ -170,6 +192,16 @@ struct KernelTable {
   void (*normalize_backward)(const float* dy, const float* x, int64_t rows, int64_t channels,
                              const float* m, const float* k0, const float* k1, const float* k2,
                              float* dx);
+
+  // Each row by itself (rule 19): normalized = (x - mean) / sqrt(variance + epsilon) over its
+  // columns, y = fma(normalized, gamma, beta), where a null gamma is ones and a null beta zeros;
+  // inverses[r] = 1 / sqrt(variance + epsilon), unless null. normalized may be y.
+  void (*normalize_rows)(const float* x, int64_t rows, int64_t columns, double epsilon,
+                         const float* gamma, const float* beta, float* normalized, float* inverses,
+                         float* y);
+  void (*normalize_rows_backward)(const float* dy, const float* normalized, int64_t rows,
+                                  int64_t columns, const float* gamma, const float* inverses,
+                                  float* dx);
 
   // One image [height, width, channels]. winners[i] is the number kh * pool_width + kw of the tap
   // that y[i] comes from; null when nobody asks.
@@ -184,10 +216,12 @@ struct KernelTable {
   // y = a + b, then ReLU if asked for; y may be a or b.
   void (*add)(int64_t n, const float* a, const float* b, bool relu, float* y);
   // y = f(x) over [rows, columns]; columns matter to softmax only. y may be x.
-  void (*activate)(Activation activation, int64_t rows, int64_t columns, const float* x, float* y);
-  // dx = the gradient before the activation, given its output y. dx may be dy.
-  void (*activate_backward)(Activation activation, int64_t rows, int64_t columns, const float* y,
-                            const float* dy, float* dx);
+  void (*activate)(const ActivationFunction& f, int64_t rows, int64_t columns, const float* x,
+                   float* y);
+  // dx = the gradient before the activation, given its output y, or, where DifferentiatesFromInput
+  // says so, its input instead of y. dx may be dy.
+  void (*activate_backward)(const ActivationFunction& f, int64_t rows, int64_t columns,
+                            const float* y, const float* dy, float* dx);
   // losses[r] = log(sum of exp(logits[r])) - logits[r, labels[r]];
   // dlogits[r, j] = (softmax(logits[r])[j] - [j == labels[r]]) * scale, unless null.
   void (*cross_entropy)(int64_t rows, int64_t classes, const float* logits, const int32_t* labels,
@@ -215,6 +249,10 @@ struct KernelTable {
                                const float* targets, Smoothing smoothing, float scale,
                                float* losses, float* dlogits);
 };
+
+// Whether the gradient of an activation is computed from its input rather than its output, which
+// does not tell enough.
+bool DifferentiatesFromInput(Activation activation);
 
 // The widest set this CPU runs; null when it has not even AVX2 and FMA.
 const KernelTable* Kernels();

@@ -1,9 +1,11 @@
 #include "core/kernels/self_test.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <iterator>
 #include <span>
+#include <string_view>
 
 #include "absl/strings/str_cat.h"
 #include "core/data/digest.h"
@@ -226,25 +228,61 @@ void AddVectors(Run& run) {
   run.Add(y);
 }
 
-constexpr Activation kActivations[] = {Activation::kLinear, Activation::kRelu, Activation::kSigmoid,
-                                       Activation::kTanh, Activation::kSoftmax};
+constexpr ActivationFunction kActivations[] = {{Activation::kLinear},
+                                               {Activation::kRelu},
+                                               {Activation::kSigmoid},
+                                               {Activation::kTanh},
+                                               {Activation::kSoftmax}};
+// Those that came later have a case of their own: a stored answer never changes.
+constexpr ActivationFunction kMoreActivations[] = {
+    {.kind = Activation::kRectifier, .negative_slope = 0.2f, .max_value = 6.0f},
+    {.kind = Activation::kElu, .alpha = 1.67326324f, .scale = 1.05070099f},
+    {Activation::kGelu},
+    {Activation::kGeluTanh},
+    {Activation::kSilu},
+    {Activation::kHardSigmoid},
+    {Activation::kSoftplus}};
 
-void Activate(Run& run) {
-  for (Activation activation : kActivations) {
+void ActivateAll(Run& run, std::span<const ActivationFunction> functions) {
+  for (const ActivationFunction& f : functions) {
     const Floats x = run.Draw(kSize, 30.0f);
     Floats y(kSize);
-    run.table.activate(activation, kRows, kColumns, x.data(), y.data());
+    run.table.activate(f, kRows, kColumns, x.data(), y.data());
     run.Add(y);
   }
 }
 
-void ActivateBackward(Run& run) {
-  for (Activation activation : kActivations) {
-    const Floats y = run.Draw(kSize, 1.0f), dy = run.Draw(kSize);
+void ActivateAllBackward(Run& run, std::span<const ActivationFunction> functions, float scale) {
+  for (const ActivationFunction& f : functions) {
+    const Floats y = run.Draw(kSize, scale), dy = run.Draw(kSize);
     Floats dx(kSize);
-    run.table.activate_backward(activation, kRows, kColumns, y.data(), dy.data(), dx.data());
+    run.table.activate_backward(f, kRows, kColumns, y.data(), dy.data(), dx.data());
     run.Add(dx);
   }
+}
+
+void Activate(Run& run) { ActivateAll(run, kActivations); }
+void ActivateMore(Run& run) { ActivateAll(run, kMoreActivations); }
+void ActivateBackward(Run& run) { ActivateAllBackward(run, kActivations, 1.0f); }
+void ActivateMoreBackward(Run& run) { ActivateAllBackward(run, kMoreActivations, 30.0f); }
+
+void NormalizeRows(Run& run) {
+  const Floats x = run.Draw(kSize), gamma = run.Draw(kColumns), beta = run.Draw(kColumns);
+  Floats normalized(kSize), inverses(kRows), y(kSize);
+  run.table.normalize_rows(x.data(), kRows, kColumns, 1e-3, gamma.data(), beta.data(),
+                           normalized.data(), inverses.data(), y.data());
+  run.Add(normalized);
+  run.Add(inverses);
+  run.Add(y);
+}
+
+void NormalizeRowsBackward(Run& run) {
+  const Floats dy = run.Draw(kSize), normalized = run.Draw(kSize), gamma = run.Draw(kColumns);
+  const Floats inverses = run.DrawPositive(kRows);
+  Floats dx(kSize);
+  run.table.normalize_rows_backward(dy.data(), normalized.data(), kRows, kColumns, gamma.data(),
+                                    inverses.data(), dx.data());
+  run.Add(dx);
 }
 
 void CrossEntropy(Run& run) {
@@ -319,7 +357,8 @@ void RmsProp(Run& run) {
   }
 }
 
-// In the order of KernelTable. The tests print the list as it should be when an answer changes.
+// A case's inputs depend on its place, so what is new comes last. The tests print the list as it
+// should be when an answer changes.
 struct Case {
   const char* kernel;
   void (*run)(Run& run);
@@ -351,8 +390,21 @@ constexpr Case kCases[] = {
     {"rmsprop", RmsProp, "0bff362ef471c54d"},
     {"soft_cross_entropy", SoftCrossEntropy, "cd073d9c5909ad90"},
     {"binary_cross_entropy", BinaryCrossEntropy, "04ada29801eec416"},
+    {"activate", ActivateMore, "3816e1f4f1e14946"},
+    {"activate_backward", ActivateMoreBackward, "6c285dcae8cea694"},
+    {"normalize_rows", NormalizeRows, "98da43f458c62217"},
+    {"normalize_rows_backward", NormalizeRowsBackward, "1364ece3b116e276"},
 };
-static_assert(sizeof(KernelTable) == (1 + std::size(kCases)) * sizeof(void*),
+
+consteval size_t KernelsWithACase() {
+  size_t count = 0;
+  for (size_t i = 0; i < std::size(kCases); ++i) {
+    const std::string_view name = kCases[i].kernel;
+    count += std::none_of(kCases, kCases + i, [&](const Case& c) { return c.kernel == name; });
+  }
+  return count;
+}
+static_assert(sizeof(KernelTable) == (1 + KernelsWithACase()) * sizeof(void*),
               "every kernel has a case");
 
 }  // namespace

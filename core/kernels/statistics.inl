@@ -113,7 +113,12 @@ static void BlockSums(const float* dy, const float* x, const float* m, int64_t r
           out);
       return StoreRow<kVectors, kPartial>(s1 + c, last_lanes, out[0]);
     }
-    const Row<kVectors> mean = LoadRow<kVectors, kPartial>(m + c, last_lanes);
+    Row<kVectors> mean;
+    if (m == nullptr) {
+      UNROLL for (int v = 0; v < kVectors; ++v) mean.v[v] = Zero();
+    } else {
+      mean = LoadRow<kVectors, kPartial>(m + c, last_lanes);
+    }
     Row<kVectors> out[2];
     SumRows<2, kVectors>(
         rows,

@@ -1,21 +1,33 @@
 #include "core/layers/build.h"
 
-#include <cmath>
-
 #include "absl/strings/str_join.h"
 #include "core/data/tensor.h"
 
 namespace lockstep {
 namespace {
 
+using kernels::Activation;
+
 struct ActivationName {
   absl::string_view name;
-  kernels::Activation value;
+  kernels::ActivationFunction function;
 };
 constexpr ActivationName kActivations[] = {
-    {"linear", kernels::Activation::kLinear},   {"relu", kernels::Activation::kRelu},
-    {"sigmoid", kernels::Activation::kSigmoid}, {"tanh", kernels::Activation::kTanh},
-    {"softmax", kernels::Activation::kSoftmax},
+    {"linear", {Activation::kLinear}},
+    {"relu", {Activation::kRelu}},
+    {"relu6", {.kind = Activation::kRectifier, .max_value = 6.0f}},
+    {"leaky_relu", {.kind = Activation::kRectifier, .negative_slope = 0.2f}},
+    {"elu", {Activation::kElu}},
+    // Klambauer et al., "Self-normalizing neural networks", 2017.
+    {"selu", {.kind = Activation::kElu, .alpha = 1.67326324f, .scale = 1.05070099f}},
+    {"gelu", {Activation::kGelu}},
+    {"gelu_tanh", {Activation::kGeluTanh}},
+    {"silu", {Activation::kSilu}},
+    {"sigmoid", {Activation::kSigmoid}},
+    {"hard_sigmoid", {Activation::kHardSigmoid}},
+    {"tanh", {Activation::kTanh}},
+    {"softplus", {Activation::kSoftplus}},
+    {"softmax", {Activation::kSoftmax}},
 };
 
 absl::Status CheckRank(const BuildContext& c, int rank, absl::string_view shape) {
@@ -45,11 +57,11 @@ absl::Status CheckOneShape(const BuildContext& c) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<kernels::Activation> ParseActivation(const BuildContext& c,
-                                                    std::string* activation) {
+absl::StatusOr<kernels::ActivationFunction> ParseActivation(const BuildContext& c,
+                                                            std::string* activation) {
   if (activation->empty()) *activation = "linear";
   for (const ActivationName& known : kActivations) {
-    if (*activation == known.name) return known.value;
+    if (*activation == known.name) return known.function;
   }
   return FieldError(c, "activation",
                     absl::StrCat("must be one of ",
@@ -80,26 +92,6 @@ absl::StatusOr<Pair> ParsePair(const BuildContext& c, absl::string_view field,
   return Pair{values->Get(0), values->Get(1)};
 }
 
-absl::Status CheckInitializer(const BuildContext& c, absl::string_view field,
-                              const v1::Initializer& fallback, v1::Initializer* initializer) {
-  if (initializer->kind_case() == v1::Initializer::KIND_NOT_SET) *initializer = fallback;
-  if (initializer->has_constant() && !std::isfinite(initializer->constant().value())) {
-    return FieldError(c, absl::StrCat(field, ".constant.value"), "must be finite");
-  }
-  if (initializer->has_random_uniform()) {
-    v1::RandomUniform& uniform = *initializer->mutable_random_uniform();
-    if (!uniform.has_minval()) uniform.set_minval(-0.05f);
-    if (!uniform.has_maxval()) uniform.set_maxval(0.05f);
-    if (!std::isfinite(uniform.minval()) || !std::isfinite(uniform.maxval()) ||
-        uniform.minval() > uniform.maxval()) {
-      return FieldError(c, absl::StrCat(field, ".random_uniform"),
-                        absl::StrCat("needs finite minval <= maxval, got ", uniform.minval(),
-                                     " and ", uniform.maxval()));
-    }
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CheckRegularizer(const BuildContext& c, absl::string_view field,
                               const v1::Regularizer& regularizer) {
   for (const auto& [name, value] :
@@ -110,24 +102,6 @@ absl::Status CheckRegularizer(const BuildContext& c, absl::string_view field,
     }
   }
   return absl::OkStatus();
-}
-
-v1::Initializer ZerosInitializer() {
-  v1::Initializer initializer;
-  initializer.mutable_zeros();
-  return initializer;
-}
-
-v1::Initializer OnesInitializer() {
-  v1::Initializer initializer;
-  initializer.mutable_ones();
-  return initializer;
-}
-
-v1::Initializer GlorotUniformInitializer() {
-  v1::Initializer initializer;
-  initializer.mutable_glorot_uniform();
-  return initializer;
 }
 
 }  // namespace lockstep

@@ -1,6 +1,7 @@
 #ifndef LOCKSTEP_CORE_LAYERS_BUILD_H_
 #define LOCKSTEP_CORE_LAYERS_BUILD_H_
 
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,8 +41,9 @@ absl::Status CheckSequence(const BuildContext& c);
 // INVALID_ARGUMENT unless all inputs have one shape.
 absl::Status CheckOneShape(const BuildContext& c);
 
-// Empty becomes "linear".
-absl::StatusOr<kernels::Activation> ParseActivation(const BuildContext& c, std::string* activation);
+// Empty becomes "linear". Arguments have Keras' defaults.
+absl::StatusOr<kernels::ActivationFunction> ParseActivation(const BuildContext& c,
+                                                            std::string* activation);
 
 // One number means a square, none the default; both must be within [1, largest].
 struct Pair {
@@ -71,7 +73,7 @@ absl::Status CheckRegularizer(const BuildContext& c, absl::string_view field,
 
 // The fields that layers with a kernel share: activation, use_bias, initializers and regularizers.
 template <typename Spec>
-absl::StatusOr<kernels::Activation> CheckWeights(const BuildContext& c, Spec* spec) {
+absl::StatusOr<kernels::ActivationFunction> CheckWeights(const BuildContext& c, Spec* spec) {
   auto activation = ParseActivation(c, spec->mutable_activation());
   if (!activation.ok()) return activation;
   if (!spec->has_use_bias()) spec->set_use_bias(true);
@@ -83,6 +85,24 @@ absl::StatusOr<kernels::Activation> CheckWeights(const BuildContext& c, Spec* sp
   status.Update(CheckRegularizer(c, "bias_regularizer", spec->bias_regularizer()));
   if (!status.ok()) return status;
   return activation;
+}
+
+// The fields that layer and group normalization share: epsilon, center, scale and the initializers.
+template <typename Spec>
+absl::Status CheckNormalization(const BuildContext& c, Spec* spec) {
+  if (!spec->has_epsilon()) spec->set_epsilon(1e-3);
+  if (!(spec->epsilon() > 0) || !std::isfinite(spec->epsilon())) {
+    return FieldError(c, "epsilon", absl::StrCat("must be > 0 and finite, got ", spec->epsilon()));
+  }
+  if (!spec->has_center()) spec->set_center(true);
+  if (!spec->has_scale()) spec->set_scale(true);
+  absl::Status status =
+      CheckInitializer(c, "beta_initializer", ZerosInitializer(), spec->mutable_beta_initializer());
+  status.Update(CheckInitializer(c, "gamma_initializer", OnesInitializer(),
+                                 spec->mutable_gamma_initializer()));
+  status.Update(CheckRegularizer(c, "beta_regularizer", spec->beta_regularizer()));
+  status.Update(CheckRegularizer(c, "gamma_regularizer", spec->gamma_regularizer()));
+  return status;
 }
 
 using LayerOr = absl::StatusOr<std::unique_ptr<const Layer>>;
@@ -113,6 +133,9 @@ LayerOr BuildConcatenate(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildMultiply(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildSpatialDropout2D(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildGaussianNoise(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildRescaling(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildLayerNormalization(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildGroupNormalization(const BuildContext& c, v1::Layer* spec);
 
 }  // namespace lockstep
 

@@ -4,6 +4,7 @@
 #include "core/data/tensor.h"
 #include "core/layers/chunk_sums.h"
 #include "core/layers/convolution_spec.h"
+#include "core/layers/fused_activation.h"
 #include "core/layers/row_sums.h"
 
 namespace lockstep {
@@ -22,20 +23,18 @@ class Conv2D final : public Layer {
   explicit Conv2D(ConvolutionSettings settings)
       : settings_(std::move(settings)),
         convolution_(settings_.h, settings_.w, settings_.in, settings_.filters, settings_.groups),
-        activation_(settings_.activation),
+        activation_(settings_.activation, settings_.output),
         chunk_samples_(static_cast<int64_t>(std::bit_ceil(
             static_cast<uint64_t>(CeilDiv(kernels::kConvGradientRows, positions()))))) {}
 
   Shape output_shape() const override { return settings_.output; }
 
   LayerTraits traits() const override {
-    return {.backward_reads_x = true,
-            .backward_reads_y = activation_ != kernels::Activation::kLinear,
-            .overwrites_dy = activation_ != kernels::Activation::kLinear,
-            .adds_gradient = true,
-            .finish_reads_dy = has_bias() && positions() == 1,
-            .absorbs_affine = activation_ == kernels::Activation::kLinear,
-            .applies_relu = activation_ == kernels::Activation::kLinear};
+    LayerTraits traits = {.backward_reads_x = true,
+                          .adds_gradient = true,
+                          .finish_reads_dy = has_bias() && positions() == 1};
+    activation_.AddTraits(&traits);
+    return traits;
   }
 
   std::vector<TensorSpec> parameters() const override {
@@ -49,6 +48,9 @@ class Conv2D final : public Layer {
   // An operand a group, then what they point to.
   int64_t packed_bytes(Pass) const override {
     return OperandsBytes() + convolution_.packed_floats() * kFloat;
+  }
+  int64_t saved_bytes(const Capacity& capacity) const override {
+    return activation_.saved_bytes(capacity);
   }
   int64_t backward_sums_bytes(const Capacity& capacity) const override {
     return ChunkSumsBytes(capacity, chunk_samples_, kernel_size()) +
@@ -71,19 +73,18 @@ class Conv2D final : public Layer {
 
   void Forward(const ForwardContext& c) const override {
     ForwardImages(*c.step.kernels, c.tile.samples, c.x(), c.parameters, c.packed, c.relu, c.scratch,
-                  c.y);
+                  activation_.Input(c));
+    activation_.Forward(c);
   }
 
   void Infer(const InferContext& c) const override {
     ForwardImages(*c.kernels, c.samples, c.x(), c.parameters, c.packed, c.relu, c.scratch, c.y);
+    activation_.Infer(c);
   }
 
   void Backward(const BackwardContext& c) const override {
     const kernels::KernelTable& kernels = *c.step.kernels;
-    if (activation_ != kernels::Activation::kLinear) {
-      kernels.activate_backward(activation_, c.tile.samples * positions(), filters(), c.y, c.dy,
-                                c.dy);
-    }
+    activation_.Backward(c);
     if (c.trainable && has_bias()) {
       GatherSums(kernels, c.tile, c.dy, nullptr, nullptr, positions(), filters(), BiasSums(c));
     }
@@ -105,13 +106,9 @@ class Conv2D final : public Layer {
   void ForwardImages(const kernels::KernelTable& kernels, int64_t samples, const float* x,
                      std::span<const float* const> parameters, const std::byte* packed, bool relu,
                      std::byte* scratch, float* y) const {
-    convolution_.Forward(kernels, Operands(packed), samples, x,
-                         parameters.size() > 1 ? parameters[1] : nullptr,
-                         relu || activation_ == kernels::Activation::kRelu,
-                         reinterpret_cast<kernels::Segment*>(scratch), y);
-    if (activation_ != kernels::Activation::kRelu && activation_ != kernels::Activation::kLinear) {
-      kernels.activate(activation_, samples * positions(), filters(), y, y);
-    }
+    convolution_.Forward(
+        kernels, Operands(packed), samples, x, parameters.size() > 1 ? parameters[1] : nullptr,
+        relu || activation_.is_relu(), reinterpret_cast<kernels::Segment*>(scratch), y);
   }
 
   // Adds the tile's samples to the sums of their chunks.
@@ -152,7 +149,7 @@ class Conv2D final : public Layer {
 
   const ConvolutionSettings settings_;
   const kernels::Convolution convolution_;
-  const kernels::Activation activation_;
+  const FusedActivation activation_;
   const int64_t chunk_samples_;
 };
 

@@ -18,7 +18,7 @@ struct ConvolutionSettings {
   int64_t in;
   int64_t filters;
   int64_t groups;
-  kernels::Activation activation;
+  kernels::ActivationFunction activation;
   Shape output;
   TensorSpec kernel;  // in memory [kh, kw, in / groups, filters], whatever its shape
   std::optional<TensorSpec> bias;
@@ -101,7 +101,7 @@ absl::StatusOr<ConvolutionSettings> DepthwiseSettings(
       .in = in,
       .filters = in * multiplier,
       .groups = in,
-      .activation = kernels::Activation::kLinear,
+      .activation = {kernels::Activation::kLinear},
       .output = {axes[0].out, axes[1].out, in * multiplier},
       .kernel = KernelSpec(std::move(kernel_name), std::move(shape), spec->depthwise_initializer(),
                            spec->depthwise_regularizer()),

@@ -2,6 +2,7 @@
 #include <span>
 
 #include "core/layers/build.h"
+#include "core/layers/fused_activation.h"
 #include "core/layers/row_sums.h"
 #include "core/layers/weight_gradient.h"
 
@@ -26,13 +27,24 @@ std::span<const kernels::Segment> Segments(int64_t depth, std::byte* memory) {
   return {segments, static_cast<size_t>(Chunks(depth))};
 }
 
-// y = activation(x * kernel + bias): x [N, in], kernel [in, units], y [N, units].
+Shape WithChannels(const Shape& shape, int64_t channels) {
+  std::vector<int64_t> dims(shape.dims().begin(), shape.dims().end());
+  dims.back() = channels;
+  return Shape(std::move(dims));
+}
+
+// y = activation(x * kernel + bias): x [N, ..., in], kernel [in, units], y [N, ..., units]. Each
+// position of a sample is a row.
 class Dense final : public Layer {
  public:
-  Dense(const v1::Dense& spec, kernels::Activation activation, int64_t in)
-      : spec_(spec), activation_(activation), in_(in), units_(spec.units()) {}
+  Dense(const v1::Dense& spec, kernels::ActivationFunction activation, const Shape& input)
+      : spec_(spec),
+        in_(input.channels()),
+        units_(spec.units()),
+        output_shape_(WithChannels(input, units_)),
+        activation_(activation, output_shape_) {}
 
-  Shape output_shape() const override { return {units_}; }
+  Shape output_shape() const override { return output_shape_; }
 
   std::vector<TensorSpec> parameters() const override {
     std::vector<TensorSpec> list = {{.name = "kernel",
@@ -54,14 +66,9 @@ class Dense final : public Layer {
   }
 
   LayerTraits traits() const override {
-    return {.backward_reads_x = true,
-            .backward_reads_y = activation_ != kernels::Activation::kLinear,
-            .overwrites_dy = activation_ != kernels::Activation::kLinear,
-            .adds_gradient = true,
-            .finish_reads_dy = true,
-            .final_activation = activation_,
-            .absorbs_affine = activation_ == kernels::Activation::kLinear,
-            .applies_relu = activation_ == kernels::Activation::kLinear};
+    LayerTraits traits = {.backward_reads_x = true, .adds_gradient = true, .finish_reads_dy = true};
+    activation_.AddTraits(&traits);
+    return traits;
   }
 
   // The kernel as a right operand, for Backward transposed, and what it points to.
@@ -71,9 +78,12 @@ class Dense final : public Layer {
   }
   int64_t scratch_bytes(int64_t) const override { return SegmentsBytes(std::max(in_, units_)); }
   int64_t infer_scratch_bytes(int64_t) const override { return SegmentsBytes(in_); }
+  int64_t saved_bytes(const Capacity& capacity) const override {
+    return activation_.saved_bytes(capacity);
+  }
   int64_t backward_sums_bytes(const Capacity& capacity) const override {
-    return DenseWeightGradientBytes(capacity) +
-           (spec_.use_bias() ? RowSumsBytes(capacity, 1, units_) : 0);
+    return DenseWeightGradientBytes(capacity, positions()) +
+           (spec_.use_bias() ? RowSumsBytes(capacity, positions(), units_) : 0);
   }
 
   void Pack(const PackContext& c) const override {
@@ -85,18 +95,20 @@ class Dense final : public Layer {
   }
 
   void Forward(const ForwardContext& c) const override {
-    ForwardRows(*c.step.kernels, c.tile.samples, c.x(), c.y, c.parameters, c.packed, c.scratch,
-                c.logits, c.relu);
+    ForwardRows(*c.step.kernels, c.tile.samples, c.x(), activation_.Input(c), c.parameters,
+                c.packed, c.scratch, c.relu);
+    activation_.Forward(c);
   }
 
   void Infer(const InferContext& c) const override {
-    ForwardRows(*c.kernels, c.samples, c.x(), c.y, c.parameters, c.packed, c.scratch, c.logits,
-                c.relu);
+    ForwardRows(*c.kernels, c.samples, c.x(), c.y, c.parameters, c.packed, c.scratch, c.relu);
+    activation_.Infer(c);
   }
 
   void Backward(const BackwardContext& c) const override {
-    if (!c.logits && activation_ != kernels::Activation::kLinear) {
-      c.step.kernels->activate_backward(activation_, c.tile.samples, units_, c.y, c.dy, c.dy);
+    activation_.Backward(c);
+    if (c.trainable && spec_.use_bias()) {
+      GatherSums(*c.step.kernels, c.tile, c.dy, nullptr, nullptr, positions(), units_, BiasSums(c));
     }
     if (c.dx() == nullptr) return;
     const std::span<const kernels::Segment> segments = Segments(units_, c.scratch);
@@ -108,17 +120,15 @@ class Dense final : public Layer {
                                    .bias = nullptr,
                                    .relu = false,
                                    .adds = c.adds},
-                                  0, c.tile.samples);
+                                  0, c.tile.samples * positions());
   }
 
   void FinishBackward(const BackwardContext& c) const override {
-    DenseWeightGradient(c.step, in_, c.x, units_, c.dy, c.sums, c.gradients[0],
+    DenseWeightGradient(c.step, positions(), in_, c.x, units_, c.dy, c.sums, c.gradients[0],
                         c.gradient_node_stride);
     if (!spec_.use_bias()) return;
-    const Capacity here = {c.step.batch->samples, c.step.batch->shards()};
-    CombineNodeSums(c.step, c.dy, nullptr, nullptr, 1, 1, units_,
-                    c.sums + DenseWeightGradientBytes(here), c.parameter_sums[1],
-                    c.sum_node_stride);
+    CombineNodeSums(c.step, c.dy, nullptr, nullptr, 1, positions(), units_, BiasSums(c),
+                    c.parameter_sums[1], c.sum_node_stride);
   }
 
  private:
@@ -130,7 +140,7 @@ class Dense final : public Layer {
 
   void ForwardRows(const kernels::KernelTable& kernels, int64_t samples, const float* x, float* y,
                    std::span<const float* const> parameters, const std::byte* packed,
-                   std::byte* scratch, bool logits, bool relu) const {
+                   std::byte* scratch, bool relu) const {
     const std::span<const kernels::Segment> segments = Segments(in_, scratch);
     kernels.contract_rows({.a = {x, 1, in_, 0},
                            .b = Operand(packed),
@@ -138,41 +148,40 @@ class Dense final : public Layer {
                            .segment_count = std::ssize(segments),
                            .y = {y, 1, units_, 0},
                            .bias = parameters.size() > 1 ? parameters[1] : nullptr,
-                           .relu = relu || activation_ == kernels::Activation::kRelu},
-                          0, samples);
-    if (logits || activation_ == kernels::Activation::kRelu ||
-        activation_ == kernels::Activation::kLinear) {
-      return;
-    }
-    kernels.activate(activation_, samples, units_, y, y);
+                           .relu = relu || activation_.is_relu()},
+                          0, samples * positions());
   }
 
+  std::byte* BiasSums(const BackwardContext& c) const {
+    const Capacity here = {c.step.batch->samples, c.step.batch->shards()};
+    return c.sums + DenseWeightGradientBytes(here, positions());
+  }
+
+  int64_t positions() const { return output_shape_.positions(); }
+
   const v1::Dense spec_;
-  const kernels::Activation activation_;
   const int64_t in_;
   const int64_t units_;
+  const Shape output_shape_;
+  const FusedActivation activation_;
 };
 
 }  // namespace
 
 LayerOr BuildDense(const BuildContext& c, v1::Layer* layer) {
   v1::Dense& spec = *layer->mutable_dense();
-  if (c.input().rank() != 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(c.path, ": needs input [N, features], but \"", c.name, "\" gets ",
-                     c.input().rank(), " dimensions a sample; put a flatten layer before it"));
-  }
+  const int64_t in = c.input().channels();
   if (spec.units() < 1) {
     return FieldError(c, "units", absl::StrCat("must be >= 1, got ", spec.units()));
   }
-  if (spec.units() > kMaxElements / c.input().size()) {
+  if (spec.units() > kMaxElements / in) {
     return FieldError(c, "units",
-                      absl::StrCat("kernel [", c.input().size(), ", ", spec.units(),
-                                   "] is too large; at most ", kMaxElements, " values"));
+                      absl::StrCat("kernel [", in, ", ", spec.units(), "] is too large; at most ",
+                                   kMaxElements, " values"));
   }
   auto activation = CheckWeights(c, &spec);
   if (!activation.ok()) return activation.status();
-  return std::make_unique<Dense>(spec, *activation, c.input().size());
+  return std::make_unique<Dense>(spec, *activation, c.input());
 }
 
 }  // namespace lockstep

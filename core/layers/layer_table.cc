@@ -29,6 +29,9 @@ std::span<const LayerKind> LayerKinds() {
       {v1::Layer::kMultiply, "multiply", BuildMultiply, /*merges=*/true},
       {v1::Layer::kSpatialDropout2D, "spatial_dropout2d", BuildSpatialDropout2D},
       {v1::Layer::kGaussianNoise, "gaussian_noise", BuildGaussianNoise},
+      {v1::Layer::kRescaling, "rescaling", BuildRescaling},
+      {v1::Layer::kLayerNormalization, "layer_normalization", BuildLayerNormalization},
+      {v1::Layer::kGroupNormalization, "group_normalization", BuildGroupNormalization},
   };
   return kKinds;
 }

@@ -37,7 +37,8 @@ void CombinePartMoments(const StepContext& step, std::span<const ShardNode> part
                         double* moments);
 
 // For each local node a row of sums in `sums`, `node_stride` doubles apart: the channels' sums of
-// dy, and, with x, then those of dy * (x - m). dy and x may be null for images.
+// dy, and, with x, then those of dy * (x - m), where a null m is zeros. dy and x may be null for
+// images.
 void CombineNodeSums(const StepContext& step, const float* dy, const float* x, const float* m,
                      int quantities, int64_t positions, int64_t channels, std::byte* blocks,
                      double* sums, int64_t node_stride);

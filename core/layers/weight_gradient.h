@@ -9,13 +9,15 @@
 namespace lockstep {
 
 // The weight gradient of a dense layer, for each local node over its shards, `node_stride` floats
-// apart: w[i, j] = sum over samples n of x[n, i] * dy[n, j], x [samples, rows], dy [samples,
-// columns]. The pool's threads split w; shards are combined while a tile of w is in registers.
+// apart: w[i, j] = sum over n of x[n, i] * dy[n, j], where n runs over the `positions` of each
+// sample: x [samples * positions, rows], dy [samples * positions, columns]. The pool's threads
+// split w; shards are combined while a tile of w is in registers.
 //
 // `memory` has DenseWeightGradientBytes.
-int64_t DenseWeightGradientBytes(const Capacity& capacity);
-void DenseWeightGradient(const StepContext& step, int64_t rows, const float* x, int64_t columns,
-                         const float* dy, std::byte* memory, float* gradient, int64_t node_stride);
+int64_t DenseWeightGradientBytes(const Capacity& capacity, int64_t positions);
+void DenseWeightGradient(const StepContext& step, int64_t positions, int64_t rows, const float* x,
+                         int64_t columns, const float* dy, std::byte* memory, float* gradient,
+                         int64_t node_stride);
 
 }  // namespace lockstep
 

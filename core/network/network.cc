@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "core/data/tensor.h"
 #include "core/layers/layer_table.h"
+#include "core/network/orthogonal.h"
 #include "core/network/row_layers.h"
 
 namespace lockstep {
@@ -152,10 +153,32 @@ Network::Node EdgeNode(std::string name, std::unique_ptr<const Layer> layer,
           .buffer_count = 0};
 }
 
+// An initializer of matrices needs one, and not too large a one.
+absl::Status CheckInitializerFits(const TensorSpec& spec, const Network::Node& node) {
+  const int64_t rank = std::ssize(spec.shape);
+  const int64_t size = ElementCount(spec.shape);
+  const auto error = [&](absl::string_view needs) {
+    return absl::InvalidArgumentError(absl::StrCat(node.path, ": the initializer of \"", node.name,
+                                                   ".", spec.name, "\" needs ", needs, ", got ",
+                                                   ShapeString(spec.shape)));
+  };
+  if (spec.initializer.has_identity() && rank != 2) return error("two dimensions");
+  if (!spec.initializer.has_orthogonal()) return absl::OkStatus();
+  if (rank < 2) return error("two dimensions or more");
+  const int64_t columns = spec.shape.back();
+  if (size > kMaxOrthogonalValues ||
+      std::min(size / columns, columns) > kMaxOrthogonalWork / size) {
+    return error(absl::StrCat("at most ", kMaxOrthogonalValues, " values and rows * columns * the ",
+                              "lesser of them at most ", kMaxOrthogonalWork));
+  }
+  return absl::OkStatus();
+}
+
 // Appends a layer's tensors to the list of all.
 absl::Status Append(const std::vector<TensorSpec>& specs, const Network::Node& node,
                     std::vector<NetworkTensor>* tensors, int64_t* total) {
   for (const TensorSpec& spec : specs) {
+    if (auto s = CheckInitializerFits(spec, node); !s.ok()) return s;
     const int64_t size = ElementCount(spec.shape);
     tensors->push_back(
         {absl::StrCat(node.name, ".", spec.name), spec, node.trainable, *total, size});

@@ -297,11 +297,11 @@ class Bench {
            }},
           {"relu", 2,
            [=](const KernelTable& t) {
-             t.activate(kernels::Activation::kRelu, rows, channels, x.get(), out.get());
+             t.activate({kernels::Activation::kRelu}, rows, channels, x.get(), out.get());
            }},
           {"relu backward", 3,
            [=](const KernelTable& t) {
-             t.activate_backward(kernels::Activation::kRelu, rows, channels, x.get(), out.get(),
+             t.activate_backward({kernels::Activation::kRelu}, rows, channels, x.get(), out.get(),
                                  out.get());
            }},
       };

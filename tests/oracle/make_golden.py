@@ -29,6 +29,7 @@ from keras.src.backend.common import dtypes
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
+import golden_activations
 import golden_shapes
 import golden_training
 
@@ -484,7 +485,8 @@ def network(out):
 
 KINDS = [batch_normalization, dense, conv2d, max_pooling2d, global_average_pooling2d, activation,
          loss, losses, metrics, optimizer, network, batch_normalization_variants,
-         peer_weights, population_statistics, *golden_training.KINDS]
+         peer_weights, population_statistics, *golden_training.KINDS,
+         *golden_activations.make(sys.modules[__name__])]
 # Modules beside this one: they add KINDS of their own and FURTHER cases to those above. Their
 # functions get this module, for its helpers.
 MODULES = [golden_shapes]

@@ -176,7 +176,7 @@ TEST_F(FoldingTest, OnceOnly) {
 
 TEST(InferencePass, GivesARowTheSameBitsInAnyBatchAndInstructionSet) {
   constexpr int64_t kMost = 130;
-  std::vector<std::string> networks = {kResidualNetwork, kShapesNetwork};
+  std::vector<std::string> networks = {kResidualNetwork, kShapesNetwork, kNormalizedNetwork};
   for (uint32_t seed = 0; seed < 20; ++seed) networks.push_back(RandomNetwork(seed));
   for (const std::string& json : networks) {
     SCOPED_TRACE(json);

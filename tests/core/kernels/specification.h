@@ -154,11 +154,18 @@ inline double BatchSum(const Bounds& shards, int64_t positions,
 
 inline float Relu(float x) { return 0.0f > x ? 0.0f : x; }
 
-// Rule 7: e^x for x clamped to [-87, 87].
-inline float Exp(float x) {
-  if (std::isnan(x)) return x;
-  x = x > 87.0f ? 87.0f : x;
-  x = -87.0f > x ? -87.0f : x;
+inline float Clamp(float x, float least, float most) {
+  x = x > most ? most : x;
+  return least > x ? least : x;
+}
+
+// Rule 7: e^x = (fraction + 1) * power for x clamped to [-87, 87].
+struct ExpParts {
+  float fraction, power;
+};
+inline ExpParts SplitExp(float x) {
+  if (std::isnan(x)) return {x, 1.0f};
+  x = Clamp(x, -87.0f, 87.0f);
   const float n = std::nearbyint(x * 1.44269504088896341f);
   float r = std::fma(n, -0.693359375f, x);
   r = std::fma(n, 2.12194440e-4f, r);
@@ -167,7 +174,11 @@ inline float Exp(float x) {
        {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) {
     p = std::fma(p, r, c);
   }
-  return (std::fma(p, r * r, r) + 1.0f) * std::ldexp(1.0f, static_cast<int>(n));
+  return {std::fma(p, r * r, r), std::ldexp(1.0f, static_cast<int>(n))};
+}
+inline float Exp(float x) {
+  const ExpParts e = SplitExp(x);
+  return (e.fraction + 1.0f) * e.power;
 }
 
 inline float Sigmoid(float x) { return 1.0f / (1.0f + Exp(0.0f - x)); }

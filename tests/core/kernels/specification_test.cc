@@ -348,8 +348,8 @@ TEST(Specification, Activations) {
       std::transform(x.begin(), x.end(), expected.begin(), f);
       Floats y = x;
       // From an odd address on, so that vectors start anywhere.
-      kernels->activate(activation, 1, n - 1, x.data() + 1, y.data() + 1);
-      kernels->activate(activation, 1, 1, y.data(), y.data());
+      kernels->activate({activation}, 1, n - 1, x.data() + 1, y.data() + 1);
+      kernels->activate({activation}, 1, 1, y.data(), y.data());
       EXPECT_TRUE(SameBits(expected, y)) << static_cast<int>(activation);
     }
     for (int64_t columns : {1, 10, 17, 59}) {
@@ -360,7 +360,7 @@ TEST(Specification, Activations) {
         const Floats row = specification::Softmax(y.data() + r * columns, columns);
         expected.insert(expected.end(), row.begin(), row.end());
       }
-      kernels->activate(Activation::kSoftmax, rows, columns, y.data(), y.data());
+      kernels->activate({Activation::kSoftmax}, rows, columns, y.data(), y.data());
       EXPECT_TRUE(SameBits(expected, y)) << "softmax over " << columns;
     }
   });

@@ -91,9 +91,10 @@ TEST(BuildErrorTest, Dense) {
     return Flat(R"({"dense":{"units":3}},{"dense":{)" + fields + "}}");
   };
   for (const Refusal& refusal : {
-           Refusal{after_dense(R"("units":2,"activation":"gelu")"),
-                   "model.layers[1].dense.activation: must be one of linear, relu, sigmoid, tanh, "
-                   "softmax; got \"gelu\""},
+           Refusal{after_dense(R"("units":2,"activation":"swish")"),
+                   "model.layers[1].dense.activation: must be one of linear, relu, relu6, "
+                   "leaky_relu, elu, selu, gelu, gelu_tanh, silu, sigmoid, hard_sigmoid, tanh, "
+                   "softplus, softmax; got \"swish\""},
            Refusal{after_dense(""), "model.layers[1].dense.units: must be >= 1, got 0"},
            Refusal{after_dense(R"("units":-5)"),
                    "model.layers[1].dense.units: must be >= 1, got -5"},
@@ -108,9 +109,111 @@ TEST(BuildErrorTest, Dense) {
            // Above the default of the other end.
            Refusal{after_dense(R"("units":2,"kernelInitializer":{"randomUniform":{"minval":1}})"),
                    "needs finite minval <= maxval, got 1 and 0.05"},
-           Refusal{Image(R"({"dense":{"units":2}})"),
-                   "model.layers[0].dense: needs input [N, features], but \"dense\" gets 3 "
-                   "dimensions a sample; put a flatten layer before it"},
+           Refusal{Image(R"({"dense":{"units":"9223372036854775807"}})"),
+                   "model.layers[0].dense.units: kernel [2, 9223372036854775807] is too large"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+TEST(BuildErrorTest, Initializers) {
+  const auto dense = [](const std::string& fields) {
+    return Flat(R"({"dense":{"units":3,)" + fields + "}}");
+  };
+  const auto kernel = [&](const std::string& fields) {
+    return dense(R"("kernelInitializer":{)" + fields + "}");
+  };
+  const std::string path = "model.layers[0].dense.kernel_initializer.";
+  for (const Refusal& refusal : {
+           Refusal{kernel(R"("randomNormal":{"stddev":-1})"),
+                   path + "random_normal.stddev: must be >= 0 and finite, got -1"},
+           Refusal{kernel(R"("randomNormal":{"mean":"NaN"})"),
+                   path + "random_normal.mean: must be finite, got nan"},
+           Refusal{kernel(R"("truncatedNormal":{"stddev":"Infinity"})"),
+                   path + "truncated_normal.stddev: must be >= 0 and finite, got inf"},
+           Refusal{kernel(R"("varianceScaling":{"scale":0})"),
+                   path + "variance_scaling.scale: must be > 0 and finite, got 0"},
+           Refusal{kernel(R"("varianceScaling":{"mode":"fan"})"),
+                   path + "variance_scaling.mode: must be fan_in, fan_out or fan_avg; got \"fan\""},
+           Refusal{kernel(R"("varianceScaling":{"distribution":"normal"})"),
+                   path + "variance_scaling.distribution: must be truncated_normal, "
+                          "untruncated_normal or uniform; got \"normal\""},
+           Refusal{kernel(R"("orthogonal":{"gain":"NaN"})"),
+                   path + "orthogonal.gain: must be finite, got nan"},
+           Refusal{kernel(R"("identity":{"gain":"Infinity"})"),
+                   path + "identity.gain: must be finite, got inf"},
+           Refusal{dense(R"("biasInitializer":{"orthogonal":{}})"),
+                   "model.layers[0].dense: the initializer of \"dense.bias\" needs two dimensions "
+                   "or more, got [3]"},
+           Refusal{dense(R"("biasInitializer":{"identity":{}})"),
+                   "model.layers[0].dense: the initializer of \"dense.bias\" needs two dimensions, "
+                   "got [3]"},
+           Refusal{Image(R"({"conv2d":{"filters":3,"kernelSize":[1],)"
+                         R"("kernelInitializer":{"identity":{}}}})"),
+                   "\"conv2d.kernel\" needs two dimensions, got [1, 1, 2, 3]"},
+           Refusal{R"({"inputs":[{"shape":[4096]}],"layers":[{"dense":{"units":2048,)"
+                   R"("kernelInitializer":{"orthogonal":{}}}}]})",
+                   "rows * columns * the lesser of them at most 8589934592, got [4096, 2048]"},
+           Refusal{R"({"inputs":[{"shape":[1]}],"layers":[{"dense":{"units":100000000,)"
+                   R"("kernelInitializer":{"orthogonal":{}}}}]})",
+                   "needs at most 16777216 values and"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+TEST(BuildErrorTest, ActivationArguments) {
+  const auto activation = [](const std::string& fields) {
+    return Flat(R"({"activation":{"activation":)" + fields + "}}");
+  };
+  const std::string path = "model.layers[0].activation.";
+  for (const Refusal& refusal : {
+           Refusal{activation(R"("tanh","negativeSlope":0.1)"),
+                   path + "negative_slope: is an argument of relu and leaky_relu, not of tanh"},
+           Refusal{activation(R"("leaky_relu","maxValue":6)"),
+                   path + "max_value: is an argument of relu, not of leaky_relu"},
+           Refusal{activation(R"("selu","alpha":1)"),
+                   path + "alpha: is an argument of elu, not of selu"},
+           Refusal{activation(R"("relu","negativeSlope":-0.1)"),
+                   path + "negative_slope: must be >= 0 and finite, got -0.1"},
+           Refusal{activation(R"("relu","negativeSlope":"NaN")"),
+                   path + "negative_slope: must be >= 0 and finite, got nan"},
+           Refusal{activation(R"("relu","maxValue":0)"),
+                   path + "max_value: must be > 0 and finite, got 0"},
+           Refusal{activation(R"("relu","maxValue":"Infinity")"),
+                   path + "max_value: must be > 0 and finite, got inf"},
+           Refusal{activation(R"("elu","alpha":-1)"),
+                   path + "alpha: must be >= 0 and finite, got -1"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+TEST(BuildErrorTest, NormalizationWithinSamplesAndRescaling) {
+  for (const Refusal& refusal : {
+           Refusal{Image(R"({"layerNormalization":{"axis":[0]}})"),
+                   "model.layers[0].layer_normalization.axis: must be consecutive axes up to the "
+                   "last, within [1, 3] or [-3, -1], got [0]"},
+           Refusal{Image(R"({"layerNormalization":{"axis":[1]}})"), "axis: must be consecutive"},
+           Refusal{Image(R"({"layerNormalization":{"axis":[1,3]}})"), "axis: must be consecutive"},
+           Refusal{Image(R"({"layerNormalization":{"axis":[3,-1]}})"), "got [3, -1]"},
+           Refusal{Image(R"({"layerNormalization":{"axis":[4]}})"), "got [4]"},
+           Refusal{Image(R"({"layerNormalization":{"axis":["-9223372036854775808",)"
+                         R"("9223372036854775807","9223372036854775807"]}})"),
+                   "got [-9223372036854775808, "},
+           Refusal{Image(R"({"layerNormalization":{"epsilon":0}})"),
+                   "model.layers[0].layer_normalization.epsilon: must be > 0 and finite, got 0"},
+           Refusal{Image(R"({"groupNormalization":{}})"),
+                   "model.layers[0].group_normalization.groups: must be -1, or >= 1 and divide the "
+                   "2 channels; got 32"},
+           Refusal{Image(R"({"groupNormalization":{"groups":0}})"), "2 channels; got 0"},
+           Refusal{Image(R"({"groupNormalization":{"groups":-2}})"), "2 channels; got -2"},
+           Refusal{Image(R"({"groupNormalization":{"groups":2,"epsilon":"NaN"}})"),
+                   "group_normalization.epsilon: must be > 0 and finite, got nan"},
+           Refusal{Image(R"({"rescaling":{"scale":"NaN"}})"),
+                   "model.layers[0].rescaling.scale: must be finite, got nan"},
+           Refusal{Image(R"({"rescaling":{"offset":"-Infinity"}})"),
+                   "model.layers[0].rescaling.offset: must be finite, got -inf"},
        }) {
     ExpectRefused(refusal);
   }

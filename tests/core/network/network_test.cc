@@ -53,7 +53,13 @@ TEST(NetworkTest, DefaultsAreWrittenIntoTheSpec) {
   auto spec = ParseJson<v1::ModelSpec>(R"({"inputs":[{"shape":[8,6,1]}],"layers":[
       {"conv2d":{"filters":2,"kernelSize":[3]}}, {"batchNormalization":{}},
       {"maxPooling2d":{"poolSize":[3,2]}}, {"flatten":{}},
-      {"dense":{"units":3,"kernelInitializer":{"randomUniform":{}}}}]})");
+      {"dense":{"units":3,"kernelInitializer":{"randomUniform":{}}}},
+      {"rescaling":{}}, {"layerNormalization":{}},
+      {"groupNormalization":{"groups":3,"gammaInitializer":{"seed":4}}},
+      {"activation":{"activation":"leaky_relu"}}, {"activation":{"activation":"elu"}},
+      {"dense":{"units":2,"kernelInitializer":{"varianceScaling":{}},
+                "biasInitializer":{"randomNormal":{}}}},
+      {"dense":{"units":2,"useBias":false,"kernelInitializer":{"orthogonal":{},"seed":9}}}]})");
   BuildOrDie(&spec);
   const auto expected = ParseJson<v1::ModelSpec>(R"({
       "inputs":[{"shape":[8,6,1],"scale":1,"name":"input"}],"layers":[
@@ -68,7 +74,22 @@ TEST(NetworkTest, DefaultsAreWrittenIntoTheSpec) {
       {"name":"flatten","trainable":true,"flatten":{}},
       {"name":"dense","trainable":true,"dense":{"units":3,"activation":"linear","useBias":true,
         "kernelInitializer":{"randomUniform":{"minval":-0.05,"maxval":0.05}},
-        "biasInitializer":{"zeros":{}}}}],"outputs":["dense"]})");
+        "biasInitializer":{"zeros":{}}}},
+      {"name":"rescaling","trainable":true,"rescaling":{"scale":1}},
+      {"name":"layer_normalization","trainable":true,"layerNormalization":{"axis":[-1],"epsilon":0.001,
+        "center":true,"scale":true,"betaInitializer":{"zeros":{}},"gammaInitializer":{"ones":{}}}},
+      {"name":"group_normalization","trainable":true,"groupNormalization":{"groups":3,"epsilon":0.001,
+        "center":true,"scale":true,"betaInitializer":{"zeros":{}},
+        "gammaInitializer":{"ones":{},"seed":4}}},
+      {"name":"activation","trainable":true,"activation":{"activation":"leaky_relu","negativeSlope":0.2}},
+      {"name":"activation_1","trainable":true,"activation":{"activation":"elu","alpha":1}},
+      {"name":"dense_1","trainable":true,"dense":{"units":2,"activation":"linear","useBias":true,
+        "kernelInitializer":{"varianceScaling":{"scale":1,"mode":"fan_in",
+                                                "distribution":"truncated_normal"}},
+        "biasInitializer":{"randomNormal":{"stddev":0.05}}}},
+      {"name":"dense_2","trainable":true,"dense":{"units":2,"activation":"linear","useBias":false,
+        "kernelInitializer":{"orthogonal":{"gain":1},"seed":9},
+        "biasInitializer":{"zeros":{}}}}],"outputs":["dense_2"]})");
   EXPECT_EQ(spec.DebugString(), expected.DebugString());
   BuildOrDie(&spec);
   EXPECT_EQ(spec.DebugString(), expected.DebugString()) << "a spec with defaults changed";
@@ -96,6 +117,10 @@ TEST(NetworkTest, OutputShapesAreKeras) {
       {R"("maxPooling2d":{"poolSize":[28,15]})", {1, 1, 3}},
       {R"("flatten":{})", {28 * 15 * 3}},
       {R"("dropout":{"rate":0.5})", {28, 15, 3}},
+      {R"("dense":{"units":7})", {28, 15, 7}},
+      {R"("rescaling":{})", {28, 15, 3}},
+      {R"("layerNormalization":{"axis":[2,3]})", {28, 15, 3}},
+      {R"("groupNormalization":{"groups":-1})", {28, 15, 3}},
       {R"("batchNormalization":{})", {28, 15, 3}},
       {R"("activation":{"activation":"softmax"})", {28, 15, 3}},
   };

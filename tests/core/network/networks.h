@@ -63,6 +63,24 @@ inline const char* const kShapesNetwork = R"({"inputs": [{"shape": [6, 5, 3]}], 
     {"multiply": {}, "inputs": ["gate", "most", "top"]},
     {"dense": {"units": 4, "activation": "softmax"}}]})";
 
+// Layers that keep something of a sample from forward to backward, on positions and on rows.
+inline const char* const kNormalizedNetwork = R"({"inputs": [{"shape": [6, 5, 3]}], "layers": [
+    {"rescaling": {"scale": 2, "offset": -0.5}},
+    {"conv2d": {"filters": 4, "kernel_size": [3], "activation": "gelu"}},
+    {"name": "group", "group_normalization": {"groups": 2}},
+    {"dense": {"units": 6, "activation": "silu"}},
+    {"layer_normalization": {}},
+    {"dense": {"units": 4}},
+    {"activation": {"activation": "elu", "alpha": 0.5}},
+    {"name": "sum", "add": {}, "inputs": ["activation", "group"]},
+    {"layer_normalization": {"axis": [1, 2, 3]}},
+    {"flatten": {}},
+    {"dense": {"units": 7, "activation": "softplus"}},
+    {"layer_normalization": {"center": false}},
+    {"group_normalization": {"groups": 7, "scale": false}},
+    {"activation": {"activation": "leaky_relu"}},
+    {"dense": {"units": 4, "activation": "softmax"}}]})";
+
 // A network of random layers, with one or two inputs and outputs: some stages of images, each a
 // graph of values of one shape that become one in the end, then such a stage of rows.
 inline std::string RandomNetwork(uint32_t seed) {
@@ -101,15 +119,18 @@ inline std::string RandomNetwork(uint32_t seed) {
         return read(values[random() % 2 == 0 ? values.size() - 1 : random() % values.size()]);
       };
       std::vector<std::string> inputs = {any()};
-      std::string spec = one_of({"weights", R"("batch_normalization": {})", "add", "dropout",
-                                 R"("activation": {"activation": "sigmoid"})",
-                                 R"("batch_normalization": {"center": false, "scale": false})"});
+      std::string spec = one_of(
+          {"weights", R"("batch_normalization": {})", "add", "dropout",
+           R"("activation": {"activation": "sigmoid"})", R"("activation": {"activation": "gelu"})",
+           R"("layer_normalization": {})", R"("group_normalization": {"groups": 3})",
+           R"("batch_normalization": {"center": false, "scale": false})"});
       if (spec == "dropout") spec = R"("dropout": {"rate": 0.3})";
       if (spec == "weights") {
-        spec = rows ? R"("dense": {"units": 3, )"
-                    : R"("conv2d": {"filters": 3, "kernel_size": [3], "padding": "same", )";
-        if (!rows && random() % 4 == 0) spec += R"("groups": 3, )";
-        spec += R"("activation": ")" + one_of({"linear", "tanh"}) + "\"}";
+        spec = rows || random() % 4 == 0
+                   ? R"("dense": {"units": 3, )"
+                   : R"("conv2d": {"filters": 3, "kernel_size": [3], "padding": "same", )";
+        if (spec.starts_with("\"conv2d") && random() % 4 == 0) spec += R"("groups": 3, )";
+        spec += R"("activation": ")" + one_of({"linear", "tanh", "silu"}) + "\"}";
       }
       if (spec == "add") {
         for (int more = 1 + static_cast<int>(random() % 2); more > 0; --more) {

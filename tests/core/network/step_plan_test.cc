@@ -57,6 +57,7 @@ std::string Named(const std::string& name, const std::string& layer, const std::
 TEST(StepPlan, OfResidualNetworks) {
   Replay(BuildNetwork(kResidualNetwork));
   Replay(BuildNetwork(kShapesNetwork));
+  Replay(BuildNetwork(kNormalizedNetwork));
   // The shortcut is a layer that overwrites its gradient, one that reads it at the end, BatchNorm.
   for (const std::string& shortcut : {kConv, kLinear, kNorm}) {
     ReplayLayers(Named("s", kConv, R"("input")") + Named("a", shortcut, R"("s")") +

@@ -192,6 +192,7 @@ class StepReplay {
         return;
       case Call::kFinishBackward:
         if (traits.finish_reads_dy) ReadForBackward(i, begin, end, name);
+        Load(plan_.saved[i], name);
         if (!traits.synchronizes) Load(plan_.backward_sums[i], name);
         return;
     }

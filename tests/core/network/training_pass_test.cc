@@ -120,7 +120,7 @@ StepBits RunWhole(const Network& network, const kernels::KernelTable* kernels, i
 // The shapes that several workers will need: a member of a collective that holds its shards as
 // several nodes of the tree, instead of the root.
 TEST(TrainingPass, GetsTheSameBitsFromAnyNodesOfTheTree) {
-  for (const char* json : {kChain, kResidualNetwork, kGhosts, kShapesNetwork}) {
+  for (const char* json : {kChain, kResidualNetwork, kGhosts, kShapesNetwork, kNormalizedNetwork}) {
     const Network network = BuildNetwork(json);
     const StepBits expected = RunWhole(network, kernels::Kernels(), 2);
     const std::vector<std::vector<ShardNode>> splits = {
@@ -139,7 +139,8 @@ TEST(TrainingPass, GetsTheSameBitsFromAnyNodesOfTheTree) {
 }
 
 TEST(TrainingPass, GetsTheSameBitsFromAnyThreadsAndInstructionSet) {
-  std::vector<std::string> networks = {kChain, kResidualNetwork, kGhosts, kShapesNetwork};
+  std::vector<std::string> networks = {kChain, kResidualNetwork, kGhosts, kShapesNetwork,
+                                       kNormalizedNetwork};
   for (uint32_t seed = 0; seed < 20; ++seed) networks.push_back(RandomNetwork(seed));
   for (const std::string& json : networks) {
     const Network network = BuildNetwork(json);
