@@ -3,18 +3,21 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "core/keras/keras_model.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
+#include "google/protobuf/util/message_differencer.h"
 
 namespace lockstep {
 namespace {
 
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
+using google::protobuf::util::MessageDifferencer;
 
 // The activation that a layer ends in; empty if it has none.
 std::string ActivationOf(const v1::Layer& layer) {
@@ -99,7 +102,7 @@ absl::Status ApplyJobOptions(const JobOptions& options, const std::string& keras
   if (options.keras.empty() && !options.loss.empty()) {
     return absl::InvalidArgumentError("--loss needs --keras; a job file has training.losses");
   }
-  v1::TrainingSpec& training = *spec.mutable_training();
+  v1::TrainingSpec training = spec.training();
   if (!options.keras.empty()) {
     spec.set_keras_model(keras_json);
     if (training.batch_size() == 0) training.set_batch_size(32);
@@ -125,7 +128,14 @@ absl::Status ApplyJobOptions(const JobOptions& options, const std::string& keras
   if (!options.optimizer.empty() || options.learning_rate) {
     SetOptimizer(options, *training.mutable_optimizer());
   }
-  return absl::OkStatus();
+  // Another task than training is left alone.
+  if (!spec.has_population_statistics()) {
+    *spec.mutable_training() = std::move(training);
+    return absl::OkStatus();
+  }
+  if (MessageDifferencer::Equals(training, spec.training())) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "the job is about population_statistics, which options about training do not change");
 }
 
 }  // namespace lockstep

@@ -58,9 +58,9 @@ BAD_SPECS = {
         changed((*LAYERS, 0, "name"), "twin", changed((*LAYERS, 2, "name"), "twin")),
         ["model.layers[2].name", "twin"]),
     "input of zero size": (changed(("model", "inputs", 0, "shape"), [0]), ["model.inputs[0].shape"]),
-    "input that is not the data's": (changed(("model", "input", "shape"), [9]), ["9", "8"]),
+    "input that is not the data's": (changed(("model", "inputs", 0, "shape"), [9]), ["9", "8"]),
     "no loss": (changed(("training", "losses"), None), ["training.losses"]),
-    "unknown metric": (changed(("training", "metrics"), ["f1"]), ["training.metrics", "f1"]),
+    "unknown metric": (changed(("training", "metrics"), ["f2"]), ["training.metrics", "f2"]),
     "batch of nothing": (changed(("training", "batch_size"), 0), ["training.batch_size"]),
     "batch larger than the data": (
         changed(("training", "batch_size"), 251), ["training.batch_size", "251", "250"]),
