@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <functional>
 
 #include "absl/strings/str_join.h"
 #include "client/cli/commands.h"
@@ -50,22 +52,25 @@ std::string Values(const char* what, int64_t values) {
 
 std::string ExplainTable(const v1::ValidateJobResponse& job) {
   // What a layer reads is said where it is not the layer before it.
-  bool chain = true;
+  std::vector<std::string> reads;
   std::string before = job.spec().model().inputs(0).name();
   for (const v1::LayerSummary& layer : job.layers()) {
-    chain = chain && layer.inputs_size() == 1 && layer.inputs(0) == before;
+    const bool next = layer.inputs_size() == 1 && layer.inputs(0) == before;
+    reads.push_back(next ? "" : absl::StrJoin(layer.inputs(), ", "));
     before = layer.name();
   }
+  const bool chain = std::all_of(reads.begin(), reads.end(), std::mem_fn(&std::string::empty));
   std::vector<std::string> header = {"LAYER", "KIND", "OUTPUT", "PARAMETERS", "FLOPS"};
   if (!chain) header.push_back("READS");
   Table table(std::move(header));
-  for (const v1::LayerSummary& layer : job.layers()) {
+  for (int i = 0; i < job.layers_size(); ++i) {
+    const v1::LayerSummary& layer = job.layers(i);
     std::vector<std::string> row = {
         Name(layer.name()), layer.kind(), "[N, " + absl::StrJoin(layer.output_shape(), ", ") + "]",
         Grouped(layer.parameters()) +
             (layer.parameters() > 0 && !layer.trainable() ? " frozen" : ""),
         Short(layer.flops_per_sample())};
-    if (!chain) row.push_back(absl::StrJoin(layer.inputs(), ", "));
+    if (!chain) row.push_back(reads[i]);
     table.AddRow(std::move(row));
   }
   std::string text = table.ToString() + "\n";
