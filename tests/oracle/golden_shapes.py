@@ -128,6 +128,8 @@ def conv1d(tools, out):
     add("explicit", (2, 7, 3), filters=4, kernel_size=4, explicit=(3, 1))
     add("groups", (2, 7, 6), filters=4, kernel_size=3, groups=2, bias=False)
     add("one_step", (3, 1, 5), filters=2, kernel_size=1)
+    add("gelu", (3, 9, 4), filters=5, kernel_size=3, strides=2, padding="same", activation="gelu")
+    add("softmax", (3, 6, 2), filters=4, kernel_size=2, activation="softmax")
 
 
 def depthwise_conv2d(tools, out):
@@ -144,6 +146,7 @@ def depthwise_conv2d(tools, out):
     add("dilated", (2, 7, 8, 2), kernel_size=(3, 3), dilation_rate=(2, 2), depth_multiplier=2)
     add("one_channel", (2, 5, 5, 1), kernel_size=(2, 2), depth_multiplier=4, bias=False)
     add("explicit", (2, 5, 4, 3), kernel_size=(3, 3), explicit=(0, 2, 1, 1))
+    add("gelu", (3, 5, 6, 3), kernel_size=(3, 2), depth_multiplier=2, activation="gelu")
 
 
 def separable_conv2d(tools, out):
@@ -160,6 +163,7 @@ def separable_conv2d(tools, out):
         activation="tanh")
     add("one_position", (5, 3, 3, 2), filters=4, kernel_size=(3, 3))
     add("explicit", (2, 5, 4, 3), filters=2, kernel_size=(3, 3), explicit=(1, 1, 2, 0))
+    add("gelu", (3, 5, 6, 3), filters=4, kernel_size=(3, 2), depth_multiplier=2, activation="gelu")
 
 
 def pooling_spec(pool, strides, padding):

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <iterator>
 #include <set>
 #include <string>
 #include <vector>
@@ -128,6 +129,52 @@ TEST(NetworkTest, OutputShapesAreKeras) {
     const Network network =
         BuildJson(R"({"inputs":[{"shape":[28,15,3]}],"layers":[{)" + row.layer + "}]}");
     EXPECT_EQ(network.output(), Shape(row.shape)) << row.layer;
+  }
+}
+
+// Every field of a spec that regularizes reaches the tensor that it is about, and no other.
+TEST(NetworkTest, RegularizersBelongToTheirTensors) {
+  const Network network = BuildJson(R"({"inputs":[{"shape":[6,6,4]}],"layers":[
+      {"name":"conv2d","conv2d":{"filters":4,"kernelSize":[1],"kernelRegularizer":{"l1":1},
+                                 "biasRegularizer":{"l1":2}}},
+      {"name":"batch","batchNormalization":{"gammaRegularizer":{"l1":3},
+                                            "betaRegularizer":{"l1":4}}},
+      {"name":"depthwise","depthwiseConv2d":{"kernelSize":[1],"depthwiseRegularizer":{"l1":5},
+                                             "biasRegularizer":{"l1":6}}},
+      {"name":"separable","separableConv2d":{"filters":4,"kernelSize":[1],
+          "depthwiseRegularizer":{"l1":7},"pointwiseRegularizer":{"l1":8},
+          "biasRegularizer":{"l1":9}}},
+      {"name":"group","groupNormalization":{"groups":2,"gammaRegularizer":{"l1":10},
+                                            "betaRegularizer":{"l1":11}}},
+      {"reshape":{"targetShape":[36,4]}},
+      {"name":"conv1d","conv1d":{"filters":4,"kernelSize":1,"kernelRegularizer":{"l1":12},
+                                 "biasRegularizer":{"l1":13}}},
+      {"name":"layer","layerNormalization":{"gammaRegularizer":{"l1":14},
+                                            "betaRegularizer":{"l1":15}}},
+      {"name":"dense","dense":{"units":2,"kernelRegularizer":{"l1":16},
+                               "biasRegularizer":{"l1":17}}}]})");
+  const char* const names[] = {"conv2d.kernel",
+                               "conv2d.bias",
+                               "batch.gamma",
+                               "batch.beta",
+                               "depthwise.kernel",
+                               "depthwise.bias",
+                               "separable.depthwise_kernel",
+                               "separable.pointwise_kernel",
+                               "separable.bias",
+                               "group.gamma",
+                               "group.beta",
+                               "conv1d.kernel",
+                               "conv1d.bias",
+                               "layer.gamma",
+                               "layer.beta",
+                               "dense.kernel",
+                               "dense.bias"};
+  ASSERT_EQ(network.parameters().size(), std::size(names));
+  for (size_t i = 0; i < std::size(names); ++i) {
+    const v1::Regularizer& r = Find(network.parameters(), names[i]).spec.regularizer;
+    EXPECT_EQ(r.l1(), static_cast<float>(i + 1)) << names[i];
+    EXPECT_EQ(r.l2(), 0.0f) << names[i];
   }
 }
 

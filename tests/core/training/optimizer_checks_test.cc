@@ -4,7 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "core/network/network.h"
 #include "core/training/monitor.h"
@@ -174,13 +177,44 @@ TEST(OptimizerChecksTest, RefusesRegularizersBelowZero) {
       {R"({"batchNormalization":{"gammaRegularizer":{"l2":-0.5}}})",
        "model.layers[0].batch_normalization.gamma_regularizer.l2: must be >= 0 and finite, got "
        "-0.5"},
+      {R"({"layerNormalization":{"gammaRegularizer":{"l1":-2}}})",
+       "model.layers[0].layer_normalization.gamma_regularizer.l1: must be >= 0 and finite, got -2"},
+      {R"({"groupNormalization":{"groups":1,"betaRegularizer":{"l2":"Infinity"}}})",
+       "model.layers[0].group_normalization.beta_regularizer.l2: must be >= 0 and finite, got inf"},
   };
-  for (const Refusal& refusal : refusals) {
-    v1::ModelSpec model;
-    model.add_inputs()->add_shape(4);
-    *model.add_layers() = ParseJson<v1::Layer>(refusal.json);
-    EXPECT_EQ(Network::Build(&model).status().message(), refusal.message);
-  }
+  const Refusal of_sequences[] = {
+      {R"({"conv1d":{"filters":2,"kernelSize":1,"kernelRegularizer":{"l1":-1}}})",
+       "model.layers[0].conv1d.kernel_regularizer.l1: must be >= 0 and finite, got -1"},
+      {R"({"conv1d":{"filters":2,"kernelSize":1,"biasRegularizer":{"l2":-1}}})",
+       "model.layers[0].conv1d.bias_regularizer.l2: must be >= 0 and finite, got -1"},
+  };
+  const Refusal of_images[] = {
+      {R"({"depthwiseConv2d":{"kernelSize":[1],"depthwiseRegularizer":{"l2":-1}}})",
+       "model.layers[0].depthwise_conv2d.depthwise_regularizer.l2: must be >= 0 and finite, got "
+       "-1"},
+      {R"({"depthwiseConv2d":{"kernelSize":[1],"biasRegularizer":{"l1":"NaN"}}})",
+       "model.layers[0].depthwise_conv2d.bias_regularizer.l1: must be >= 0 and finite, got nan"},
+      {R"({"separableConv2d":{"filters":2,"kernelSize":[1],"depthwiseRegularizer":{"l1":-1}}})",
+       "model.layers[0].separable_conv2d.depthwise_regularizer.l1: must be >= 0 and finite, got "
+       "-1"},
+      {R"({"separableConv2d":{"filters":2,"kernelSize":[1],"pointwiseRegularizer":{"l1":-1}}})",
+       "model.layers[0].separable_conv2d.pointwise_regularizer.l1: must be >= 0 and finite, got "
+       "-1"},
+      {R"({"separableConv2d":{"filters":2,"kernelSize":[1],"biasRegularizer":{"l2":-1}}})",
+       "model.layers[0].separable_conv2d.bias_regularizer.l2: must be >= 0 and finite, got -1"},
+  };
+  const auto check = [](std::span<const Refusal> table, const std::vector<int64_t>& shape) {
+    for (const Refusal& refusal : table) {
+      v1::ModelSpec model;
+      v1::Input& input = *model.add_inputs();
+      for (int64_t size : shape) input.add_shape(size);
+      *model.add_layers() = ParseJson<v1::Layer>(refusal.json);
+      EXPECT_EQ(Network::Build(&model).status().message(), refusal.message);
+    }
+  };
+  check(refusals, {4});
+  check(of_sequences, {5, 4});
+  check(of_images, {5, 5, 4});
 }
 
 }  // namespace
