@@ -27,6 +27,8 @@ struct BuildContext {
   std::string name;  // of the layer
   int index;         // in the model; keys the layer's randomness
   std::vector<Shape> inputs;
+  // What enters is an input of the network, perhaps rescaled: no weights change it.
+  bool reads_input = true;
 
   const Shape& input() const { return inputs[0]; }
 };
@@ -134,6 +136,7 @@ LayerOr BuildMultiply(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildSpatialDropout2D(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildGaussianNoise(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildRescaling(const BuildContext& c, v1::Layer* spec);
+LayerOr BuildNormalization(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildLayerNormalization(const BuildContext& c, v1::Layer* spec);
 LayerOr BuildGroupNormalization(const BuildContext& c, v1::Layer* spec);
 

@@ -33,6 +33,9 @@ struct TensorSpec {
   int64_t fan_out = 1;
   GradientKind gradient = GradientKind::kContraction;  // of parameters
   v1::Regularizer regularizer = {};                    // likewise
+  // Of a buffer: initial values that the spec gives, one for all or one each, instead of the
+  // initializer's. A file of weights may leave such a tensor out.
+  std::vector<float> values = {};
 };
 
 // The shards of one global batch that this worker computes. Its samples are numbered from 0 here

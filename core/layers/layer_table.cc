@@ -30,6 +30,7 @@ std::span<const LayerKind> LayerKinds() {
       {v1::Layer::kSpatialDropout2D, "spatial_dropout2d", BuildSpatialDropout2D},
       {v1::Layer::kGaussianNoise, "gaussian_noise", BuildGaussianNoise},
       {v1::Layer::kRescaling, "rescaling", BuildRescaling},
+      {v1::Layer::kNormalization, "normalization", BuildNormalization},
       {v1::Layer::kLayerNormalization, "layer_normalization", BuildLayerNormalization},
       {v1::Layer::kGroupNormalization, "group_normalization", BuildGroupNormalization},
   };

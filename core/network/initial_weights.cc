@@ -14,8 +14,12 @@
 namespace lockstep {
 namespace {
 
-// PyTorch counts batches in every BatchNorm, we only where the count matters.
-bool IsCounter(std::string_view name) { return name.ends_with(".num_batches_tracked"); }
+// PyTorch counts batches in every BatchNorm, we only where the count matters; Keras counts what a
+// Normalization has seen.
+bool IsCounter(WeightsNaming naming, std::string_view name) {
+  return (naming == WeightsNaming::kPyTorch && name.ends_with(".num_batches_tracked")) ||
+         (naming == WeightsNaming::kKeras && name.ends_with("/count"));
+}
 
 struct FileTensor {
   std::string name;
@@ -70,6 +74,7 @@ absl::Status ReadInitialWeights(const Network& network, const v1::ModelSpec& spe
                         std::span<float> flat) {
     const auto found = left.find(place.name);
     if (found == left.end()) {
+      if (!tensor.spec.values.empty()) return;
       absl::StrAppend(&problems, "; ", place.name, " is missing");
       return;
     }
@@ -99,7 +104,7 @@ absl::Status ReadInitialWeights(const Network& network, const v1::ModelSpec& spe
   }
   for (const auto& [name, tensor] : left) {
     if (!initial.layers().empty()) break;  // the others' tensors may be there
-    if (naming == WeightsNaming::kPyTorch && IsCounter(name)) continue;
+    if (IsCounter(naming, name)) continue;
     absl::StrAppend(&problems, "; ", tensor.name, " belongs to no layer");
   }
   if (problems.empty()) return absl::OkStatus();

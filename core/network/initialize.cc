@@ -127,7 +127,15 @@ void Network::Initialize(uint64_t seed, std::span<float> parameters,
       const v1::Initializer& initializer = tensor.spec.initializer;
       const Random random(initializer.has_seed() ? initializer.seed() : seed,
                           RandomPurpose::kInitialize, index++, 0);
-      Fill(tensor, random, flat.subspan(tensor.offset, tensor.size));
+      const auto values = flat.subspan(tensor.offset, tensor.size);
+      const std::vector<float>& given = tensor.spec.values;
+      if (given.empty()) {
+        Fill(tensor, random, values);
+      } else if (given.size() == 1) {
+        std::ranges::fill(values, given[0]);
+      } else {
+        std::ranges::copy(given, values.begin());
+      }
     }
   };
   fill(parameters_, parameters);

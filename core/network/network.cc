@@ -212,6 +212,7 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
   std::map<std::string, int> values;
   if (auto s = network.AddInputs(&values); !s.ok()) return s;
   const int edge = static_cast<int>(network.nodes_.size());
+  std::vector<bool> is_input(edge + 1, true);  // by value; also of an input that is rescaled
   for (int i = 0; i < spec->layers_size(); ++i) {
     v1::Layer* layer = spec->mutable_layers(i);
     const std::string base = absl::StrCat("model.layers[", i, "]");
@@ -242,7 +243,9 @@ absl::StatusOr<Network> Network::Build(v1::ModelSpec* spec) {
     const std::string path = absl::StrCat(base, ".", kind->name);
     std::vector<Shape> shapes;
     for (int value : *inputs) shapes.push_back(network.shape(value));
-    auto built = kind->build({path, layer->name(), i, std::move(shapes)}, layer);
+    const bool reads_input = is_input[inputs->front()];
+    is_input.push_back(reads_input && layer->has_rescaling());
+    auto built = kind->build({path, layer->name(), i, std::move(shapes), reads_input}, layer);
     if (!built.ok()) return built.status();
     Node node = {.name = layer->name(),
                  .path = path,

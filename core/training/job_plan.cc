@@ -14,6 +14,7 @@
 #include "core/parallel/thread_pool.h"
 #include "core/training/data_checks.h"
 #include "core/training/evaluation.h"
+#include "core/training/input_moments.h"
 #include "core/training/optimizer_checks.h"
 #include "core/training/output_checks.h"
 #include "core/training/parameter_update.h"
@@ -69,10 +70,13 @@ int64_t EstimateMemory(const v1::JobSpec& spec, const Network& network,
       samples.validation == 0
           ? 0
           : Evaluation::MemoryBytes(network, objectives, samples.validation, threads);
+  const int64_t moments = std::ranges::any_of(spec.model().layers(), TakesStatistics)
+                              ? InputMomentsBytes(network, samples.train, threads)
+                              : 0;
   // Copies of the weights: those trained, one being serialised, perhaps those of the best epoch.
   const int64_t copies = training.early_stopping().restore_best_weights() ? 3 : 2;
   return TrainingPass::MemoryBytes(network, capacity, 1) +
-         TrainingLoss::MemoryBytes(objectives, samples.train, capacity) + validation +
+         TrainingLoss::MemoryBytes(objectives, samples.train, capacity) + validation + moments +
          static_cast<int64_t>(sizeof(float)) *
              ((copies + ParameterUpdate::SlotCount(training)) * network.parameters_size() +
               copies * network.buffers_size());

@@ -38,17 +38,6 @@ class PopulationStatistics final : public JobRun {
   PopulationStatistics(const v1::ModelSpec& model, Network network, std::vector<TensorView> x,
                        ThreadPool* pool);
 
-  struct Moments {
-    double count = 0;
-    std::vector<double> mean, m2;
-  };
-  // The node of the spec's first layer.
-  int first_layer() const {
-    return network_.inputs().size() > 1 ? static_cast<int>(network_.inputs().size()) : 0;
-  }
-  // Of the values that node `i` reads.
-  absl::StatusOr<Moments> InputMoments(int i) const;
-
   const v1::ModelSpec model_;
   const Network network_;
   const std::vector<TensorView> x_;

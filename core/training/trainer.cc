@@ -19,6 +19,7 @@
 #include "core/training/data_feed.h"
 #include "core/training/early_stopping.h"
 #include "core/training/evaluation.h"
+#include "core/training/input_moments.h"
 #include "core/training/learning_rate.h"
 #include "core/training/parameter_update.h"
 #include "core/training/records.h"
@@ -316,6 +317,10 @@ absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(
   }
   auto impl = std::make_unique<Impl>(plan, *std::move(network), std::move(objectives),
                                      *std::move(train_feed), std::move(validation_feed), pool);
+  ResetFloatEnvironment();
+  auto adapted = AdaptNormalizations(impl->network, spec, impl->parameters.data(),
+                                     impl->buffers.span(), impl->train, plan.train_samples, *pool);
+  if (!adapted.ok()) return adapted;
   if (plan.spec.has_initial_weights()) {
     auto s = ReadInitialWeights(impl->network, plan.spec.model(), plan.spec.initial_weights(),
                                 initial_weights, impl->parameters.span(), impl->buffers.span());

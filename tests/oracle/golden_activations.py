@@ -157,4 +157,36 @@ def make(tools):
         add("neither", values("gn_nn", 3, 8), groups=2, center=False, scale=False)
         add("far_from_zero", values("gn_far", 3, 6, 6, 4, scale=0.1, offset=1000), groups=2)
 
-    return [activation_more, rescaling, dense_more, layer_normalization, group_normalization]
+    def normalization(out):
+        def add(name, x, **statistics):
+            """By these statistics, or by those that Keras finds in x, which it does in float32."""
+            channels = x.shape[-1]
+            axis = None if statistics and np.ndim(statistics["mean"]) == 0 else -1
+            layer = keras.layers.Normalization(axis=axis, dtype="float64", **statistics)
+            if statistics:
+                layer.build((None, *x.shape[1:]))
+            else:
+                layer.adapt(x)
+            layer.finalize_state()
+            spec = {key: np.atleast_1d(value).tolist() for key, value in statistics.items()}
+            x_leaf = leaf(x)
+            y = layer(x_leaf)
+            dy = values(name + "/dy", *y.shape)
+            (dx,) = gradients(y, dy, x_leaf)
+            mean, variance = [np.broadcast_to(np.asarray(v.detach()).ravel(), channels)
+                              for v in (layer.mean, layer.variance)]
+            out.case(name, {"normalization": spec}, x=x, mean=mean, variance=variance, y=y, dy=dy,
+                     dx=dx)
+
+        add("row", values("norm_row", 7, 4), mean=np.float32([0.5, -1, 3, 0]),
+            variance=np.float32([0.25, 1, 7, 2]))
+        add("image", values("norm_image", 3, 4, 5, 3), mean=np.float32([0.5, 0.25, -0.125]),
+            variance=np.float32([0.0625, 0.3, 1e-6]))
+        add("one_number", values("norm_one", 3, 6, 4), mean=0.5, variance=0.125)
+        add("without_variance", values("norm_zero", 5, 2, scale=1e-3), mean=np.float32([0, 0.001]),
+            variance=np.float32([0, 1e-30]))
+        add("adapted", values("norm_adapted", 40, 5, scale=3, offset=2))
+        add("adapted_image", values("norm_adapted_image", 9, 4, 3, 2, scale=0.1, offset=100))
+
+    return [activation_more, rescaling, dense_more, layer_normalization, group_normalization,
+            normalization]

@@ -24,7 +24,7 @@ struct Weights {
       : parameters(RandomFloats(network.parameters_size(), seed)),
         buffers(RandomFloats(network.buffers_size(), seed + 1)) {
     for (const NetworkTensor& tensor : network.buffers()) {
-      if (!tensor.name.ends_with("moving_variance")) continue;
+      if (!tensor.name.ends_with("variance")) continue;
       for (int64_t i = 0; i < tensor.size; ++i) {
         float& variance = buffers[tensor.offset + i];
         variance = 0.1f + std::abs(variance);

@@ -194,5 +194,33 @@ TEST(SpecificationNormalization, Groups) {
   }
 }
 
+// Rule 22, with a channel that does not vary.
+TEST(SpecificationNormalization, ByFixedStatistics) {
+  std::mt19937 random(24);
+  const Shape shape = {3, 5, 21};
+  const int64_t samples = 4, channels = shape.channels();
+  const LayerRun run(R"({"normalization": {}})", shape);
+  const Floats x = RandomFloats(random, samples * shape.size());
+  const Floats dy = RandomFloats(random, samples * shape.size());
+  const Floats mean = RandomFloats(random, channels);
+  Floats variance = RandomFloats(random, channels);
+  for (float& v : variance) v = std::abs(v);
+  variance[3] = 0.0f;
+  Floats y, dx;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const size_t c = i % channels;
+    const double deviation = std::max(std::sqrt(static_cast<double>(variance[c])), 1e-7);
+    const auto a = static_cast<float>(1.0 / deviation);
+    y.push_back(std::fma(x[i] - mean[c], a, 0.0f));
+    dx.push_back(std::fma(dy[i], a, 0.0f));
+  }
+  ForEachInstructionSet([&](const kernels::KernelTable& kernels) {
+    const auto result = run.Run(&kernels, 2, {0, 1, samples}, x, dy, {}, {mean, variance});
+    EXPECT_TRUE(SameBits(y, result.y)) << "y";
+    EXPECT_TRUE(SameBits(y, result.infer)) << "inference";
+    EXPECT_TRUE(SameBits(dx, result.dx)) << "dx";
+  });
+}
+
 }  // namespace
 }  // namespace lockstep

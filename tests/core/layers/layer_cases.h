@@ -82,6 +82,8 @@ inline const LayerCase kLayerCases[] = {
     {"activation_hard_sigmoid", R"({"activation": {"activation": "hard_sigmoid"}})", {11}},
     {"activation_softplus", R"({"activation": {"activation": "softplus"}})", {11}},
     {"rescaling", R"({"rescaling": {"scale": 0.5, "offset": -1}})", {2, 3, 2}},
+    {"normalization", R"({"normalization": {}})", {3, 2, 5}},
+    {"normalization_given", R"({"normalization": {"mean": [0.5], "variance": [4, 0.25]}})", {2}},
     {"layer_normalization", R"({"layer_normalization": {}})", {19}},
     {"layer_normalization_positions", R"({"layer_normalization": {}})", {3, 4, 5}},
     {"layer_normalization_axes", R"({"layer_normalization": {"axis": [-2, -1]}})", {3, 4, 5}},

@@ -219,6 +219,47 @@ TEST(BuildErrorTest, NormalizationWithinSamplesAndRescaling) {
   }
 }
 
+TEST(BuildErrorTest, Normalization) {
+  const auto with = [](const std::string& fields) {
+    return Image(R"({"normalization":{)" + fields + "}}");
+  };
+  const std::string path = "model.layers[0].normalization.";
+  const std::string reads_none =
+      "\"normalization\" reads no input, directly or through rescaling, whose statistics";
+  for (const Refusal& refusal : {
+           Refusal{
+               with(R"("mean":[1])"),
+               path + "variance: must have one number, or one for each of the 2 channels; got 0"},
+           Refusal{with(R"("variance":[1,2])"), path + "mean: must have one number, or"},
+           Refusal{with(R"("mean":[1,2,3],"variance":[1])"), "of the 2 channels; got 3"},
+           Refusal{with(R"("mean":[1,"NaN"],"variance":[1])"), path + "mean: must be finite, got"},
+           Refusal{with(R"("mean":["-Infinity"],"variance":[1])"),
+                   "mean: must be finite, got -inf"},
+           Refusal{with(R"("mean":[1],"variance":[0,-0.5])"),
+                   path + "variance: must be >= 0 and finite, got -0.5"},
+           Refusal{with(R"("mean":[1],"variance":["Infinity"])"), "variance: must be >= 0 and"},
+           Refusal{with(R"("mean":[1],"variance":["NaN"])"), "variance: must be >= 0 and finite"},
+           Refusal{Image(R"({"flatten":{}},{"normalization":{}})"),
+                   "model.layers[1].normalization: needs mean and variance, because " + reads_none},
+           Refusal{Image(R"({"dense":{"units":2}},{"rescaling":{}},{"normalization":{}})"),
+                   reads_none},
+           Refusal{Image(R"({"normalization":{"mean":[0],"variance":[1]}},{"normalization":{}})"),
+                   "\"normalization_1\" reads no input"},
+       }) {
+    ExpectRefused(refusal);
+  }
+}
+
+TEST(BuildErrorTest, NormalizationTakesAnInputsStatistics) {
+  for (const char* layers :
+       {R"({"normalization":{}})", R"({"rescaling":{}},{"rescaling":{}},{"normalization":{}})",
+        R"({"name":"a","dense":{"units":4}},{"name":"b","inputs":["input"],"normalization":{}},)"
+        R"({"inputs":["a","b"],"add":{}})"}) {
+    auto spec = ParseJson<v1::ModelSpec>(Flat(layers));
+    EXPECT_TRUE(Network::Build(&spec).ok()) << layers;
+  }
+}
+
 TEST(BuildErrorTest, Conv2D) {
   const auto conv = [](const std::string& fields) {
     return Image(R"({"conv2d":{"filters":3,)" + fields + "}}");

@@ -98,5 +98,61 @@ TEST_P(InitialWeightsTest, CheckNamesBeforeAnythingIsRead) {
 INSTANTIATE_TEST_SUITE_P(Peers, InitialWeightsTest, testing::ValuesIn(ReadGolden("peer_weights")),
                          [](const auto& info) { return info.param.name; });
 
+// Keras counts what a Normalization has adapted to, and keeps given statistics elsewhere.
+TEST(InitialWeights, OfKerasNormalizations) {
+  auto spec = ParseJson<v1::ModelSpec>(R"({"inputs":[{"shape":[2]}],"layers":[
+      {"name":"adapted","normalization":{}},
+      {"name":"given","normalization":{"mean":[3],"variance":[4, 5]}}]})");
+  const Network network = *Network::Build(&spec);
+  std::vector<float> buffers(network.buffers_size());
+  network.Initialize(0, {}, buffers);
+  const std::vector<float> mean = {0.5f, 1.5f}, variance = {2.0f, 7.0f}, count = {60.0f};
+  v1::InitialWeights initial;
+  const auto read = [&](const std::string& naming, const std::string& separator) {
+    initial.set_naming(naming);
+    const std::string prefix = "adapted" + separator;
+    const std::vector<FloatTensorView> tensors = {{prefix + "mean", {2}, mean},
+                                                  {prefix + "variance", {2}, variance},
+                                                  {prefix + "count", {1}, count}};
+    return ReadInitialWeights(network, spec, initial, WriteSafetensors({}, tensors), {}, buffers);
+  };
+  const absl::Status status = read("keras", "/");
+  ASSERT_TRUE(status.ok()) << status;
+  const std::vector<std::vector<float>> expected = {mean, variance, {3, 3}, {4, 5}};
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const NetworkTensor& t = network.buffers()[i];
+    EXPECT_EQ(std::vector<float>(&buffers[t.offset], &buffers[t.offset] + t.size), expected[i])
+        << t.name;
+  }
+  EXPECT_EQ(read("lockstep", ".").message(),
+            "initial_weights: they do not fit the model: adapted.count belongs to no layer");
+}
+
+// Nodes at the network's edges have no layer in the spec.
+TEST(InitialWeights, OfAModelWithSeveralInputsAndOutputs) {
+  auto spec = ParseJson<v1::ModelSpec>(R"({
+      "inputs":[{"name":"image","shape":[1,2,2]},{"name":"row","shape":[2]}],"layers":[
+      {"inputs":["image"],"flatten":{}},
+      {"name":"left","dense":{"units":1,"useBias":false}},
+      {"name":"right","inputs":["row"],"dense":{"units":2,"useBias":false}}],
+      "outputs":["left","right"]})");
+  const Network network = *Network::Build(&spec);
+  std::vector<float> parameters(network.parameters_size());
+  const std::vector<float> left = {1, 2, 3, 4}, right = {5, 6, 7, 8};
+  v1::InitialWeights initial;
+  initial.set_naming("pytorch");
+  const std::vector<FloatTensorView> tensors = {{"left.weight", {1, 4}, left},
+                                                {"right.weight", {2, 2}, right}};
+  const absl::Status status =
+      ReadInitialWeights(network, spec, initial, WriteSafetensors({}, tensors), parameters, {});
+  ASSERT_TRUE(status.ok()) << status;
+  const auto values = [&](int i) {
+    const NetworkTensor& t = network.parameters()[i];
+    return std::vector<float>(&parameters[t.offset], &parameters[t.offset] + t.size);
+  };
+  EXPECT_EQ(values(0), (std::vector<float>{1, 3, 2, 4}));  // channels last
+  EXPECT_EQ(values(1), (std::vector<float>{5, 7, 6, 8}));
+}
+
 }  // namespace
 }  // namespace lockstep

@@ -122,6 +122,7 @@ TEST(NetworkTest, OutputShapesAreKeras) {
       {R"("rescaling":{})", {28, 15, 3}},
       {R"("layerNormalization":{"axis":[2,3]})", {28, 15, 3}},
       {R"("groupNormalization":{"groups":-1})", {28, 15, 3}},
+      {R"("normalization":{})", {28, 15, 3}},
       {R"("batchNormalization":{})", {28, 15, 3}},
       {R"("activation":{"activation":"softmax"})", {28, 15, 3}},
   };

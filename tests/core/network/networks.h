@@ -67,11 +67,13 @@ inline const char* const kShapesNetwork = R"({"inputs": [{"shape": [6, 5, 3]}], 
 // Layers that keep something of a sample from forward to backward, on positions and on rows.
 inline const char* const kNormalizedNetwork = R"({"inputs": [{"shape": [6, 5, 3]}], "layers": [
     {"rescaling": {"scale": 2, "offset": -0.5}},
+    {"normalization": {"mean": [0.25], "variance": [1.5, 0.5, 4]}},
     {"conv2d": {"filters": 4, "kernel_size": [3], "activation": "gelu"}},
     {"name": "group", "group_normalization": {"groups": 2}},
     {"dense": {"units": 6, "activation": "silu"}},
     {"layer_normalization": {}},
     {"dense": {"units": 4}},
+    {"normalization": {"mean": [-0.5], "variance": [2]}},
     {"activation": {"activation": "elu", "alpha": 0.5}},
     {"name": "sum", "add": {}, "inputs": ["activation", "group"]},
     {"layer_normalization": {"axis": [1, 2, 3]}},
