@@ -8,17 +8,28 @@
 namespace lockstep {
 namespace {
 
+// By node; null at the network's edges, which have no spec.
+std::vector<const v1::Layer*> LayerSpecs(const Network& network, const v1::ModelSpec& spec) {
+  std::vector<const v1::Layer*> layers;
+  int next = 0;
+  for (const Network::Node& node : network.nodes()) {
+    layers.push_back(node.path.empty() ? nullptr : &spec.layers(next++));
+  }
+  return layers;
+}
+
 // By value: the image [.., C] whose values, flattened, are its features; empty for all others.
 // PyTorch flattens with the channels first, so there these features stand in another order.
 std::vector<std::vector<int64_t>> FlattenedImages(const Network& network,
-                                                  const v1::ModelSpec& spec) {
+                                                  std::span<const v1::Layer* const> layers) {
   std::vector<std::vector<int64_t>> images(network.nodes().size() + 1);
   for (size_t i = 0; i < network.nodes().size(); ++i) {
+    if (layers[i] == nullptr) continue;
     const Network::Node& node = network.nodes()[i];
     const Shape& input = network.shape(node.inputs[0]);
-    if (spec.layers(static_cast<int>(i)).has_flatten()) {
+    if (layers[i]->has_flatten()) {
       if (input.rank() > 1) images[i + 1].assign(input.dims().begin(), input.dims().end());
-    } else if (!spec.layers(static_cast<int>(i)).has_dense() && input == node.output) {
+    } else if (!layers[i]->has_dense() && input == node.output) {
       images[i + 1] = images[node.inputs[0]];  // each feature by itself
     }
   }
@@ -104,14 +115,15 @@ void StoredTensor::CopyFrom(std::span<const float> stored, std::span<float> valu
 
 std::vector<StoredTensor> StoredTensors(const Network& network, const v1::ModelSpec& spec,
                                         WeightsNaming naming) {
-  const std::vector<std::vector<int64_t>> images = FlattenedImages(network, spec);
+  const std::vector<const v1::Layer*> layers = LayerSpecs(network, spec);
+  const std::vector<std::vector<int64_t>> images = FlattenedImages(network, layers);
   std::vector<StoredTensor> all(network.parameters().size() + network.buffers().size());
   const auto describe = [&](int i, const NetworkTensor& tensor, StoredTensor& stored) {
     const Network::Node& node = network.nodes()[i];
     std::string name = tensor.spec.name;
     const char* separator = ".";
     if (naming == WeightsNaming::kPyTorch) {
-      const v1::Layer& layer = spec.layers(i);
+      const v1::Layer& layer = *layers[i];
       const bool features = layer.has_dense() ? name == "kernel" : tensor.size > 1;
       stored = PyTorchTensor(layer, tensor.spec,
                              features ? images[node.inputs[0]] : std::vector<int64_t>());
