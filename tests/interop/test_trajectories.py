@@ -161,7 +161,8 @@ def train_in_pytorch(start, x, y, batch, optimizer, dtype):
 
 
 def test_a_resnet_goes_where_pytorch_goes(serving, tmp_path, compare):
-    batch, sgd = 16, {"learning_rate": 0.01, "momentum": 0.9}
+    # A larger rate leads to chaos, where every distance is luck.
+    batch, sgd = 16, {"learning_rate": 0.0001, "momentum": 0.9}
     torch.manual_seed(1)
     start = {name: tensor.clone() for name, tensor in ResNet20().state_dict().items()}
     x = normal("resnet20", STEPS * batch, 16, 16, 3)
