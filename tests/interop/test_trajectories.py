@@ -1,7 +1,7 @@
 """Twenty steps here and there, from the same weights on the same batches.
 
-Three runs of each model: ours, the peer's in float32 as its users have it, and the peer's in float64,
-which is the reference. Ours may be at most twice as far from it as the peer's own float32.
+Three runs of each model: ours, the peer's in float32 as its users have it, and the peer's in
+float64, which is the reference. Ours may be at most twice as far from it as the peer's own float32.
 """
 
 import json
@@ -22,6 +22,15 @@ from trajectory_models import KERAS, STEPS, ResNet20, labels, normal  # noqa: E4
 FLOOR = 2e-7
 # The weights have to move by more than this, or there was nothing to compare.
 MOVED = 1e-3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The peers' threads would wait for each other longer than such small models compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
