@@ -6,6 +6,7 @@ A case is a generator of results (see report.compare). `options` are bench.py's.
 import contextlib
 import functools
 import json
+import statistics
 import subprocess
 import tempfile
 import time
@@ -190,6 +191,19 @@ def kernels(options):
                  aim=0.80)
 
 
+def explain(options, network, batch, threads):
+    """How far `lockstep explain`'s step time is from the real one, whichever is the longer."""
+    use_cpus(threads)
+    with Program(options.program, spec_path(network), threads) as ours:
+        request = ["train", batch, 0, options.seconds]
+        predicted = ours.ask(*request)["predicted_samples_per_s"]
+        figures = alternate({"ours": asks(ours, "samples_per_s", *request)}, options.runs)
+    real = statistics.median(figures["ours"])
+    yield judged(f"explain {network}, batch {batch}, {threads} thread{'s' * (threads > 1)}",
+                 "measured step", max(real / predicted, predicted / real), floor=1.5, at_most=True,
+                 network=network, batch=batch, threads=threads)
+
+
 # Network, batch, threads, floor, aim.
 TRAINING = [
     ("mlp", 32, 1, 6, 10), ("mlp", 128, 1, 3.5, 5),
@@ -211,6 +225,8 @@ CASES["shards"] = [functools.partial(shards, network=network) for network in ["m
 CASES["inference"] = [functools.partial(inference, network=network, batch=batch)
                       for network in NETWORKS for batch in [1, 64]]
 CASES["start"] = [functools.partial(start, network=network) for network in ["mlp", "cnn"]]
+CASES["explain"] = [functools.partial(explain, network=network, batch=batch, threads=threads)
+                    for network in NETWORKS for batch in [32, 128] for threads in [1, 2]]
 CASES["memory"] = [memory]
 CASES["epoch"] = [epoch]
 CASES["kernels"] = [kernels]
