@@ -70,7 +70,9 @@ absl::Status ResolveInitialWeights(v1::JobSpec& spec, Store& store, const BlobSt
             initial.naming(), "\""));
       }
       *initial.mutable_safetensors() = version->weights();
-      if (!spec.has_model()) *spec.mutable_model() = version->spec();
+      if (!spec.has_model() && spec.keras_model().empty()) {
+        *spec.mutable_model() = version->spec();
+      }
       return absl::OkStatus();
     }
     case v1::InitialWeights::kSafetensors: {
@@ -167,8 +169,19 @@ absl::StatusOr<v1::Job> JobManager::Find(const std::string& id) {
   return store_->GetJob(id);
 }
 
+absl::StatusOr<JobPlan> JobManager::Prepare(v1::JobSpec spec, const std::string& name) const {
+  if (spec.publish_as().empty()) spec.set_publish_as(name);
+  if (absl::Status status = CheckName("publish_as", spec.publish_as(), 128, "._-"); !status.ok()) {
+    return status;
+  }
+  if (absl::Status status = ResolveInitialWeights(spec, *store_, *blobs_); !status.ok()) {
+    return status;
+  }
+  return Plan(spec, options_.max_job_memory_bytes, *store_);
+}
+
 absl::StatusOr<v1::ValidateJobResponse> JobManager::Validate(const v1::JobSpec& spec) {
-  absl::StatusOr<JobPlan> plan = Plan(spec, options_.max_job_memory_bytes, *store_);
+  absl::StatusOr<JobPlan> plan = Prepare(spec, "job");
   if (!plan.ok()) return plan.status();
   int threads = plan->spec.resources().threads();
   std::optional<Peaks> peaks;
@@ -187,15 +200,7 @@ absl::StatusOr<v1::ValidateJobResponse> JobManager::Validate(const v1::JobSpec& 
 absl::StatusOr<v1::Job> JobManager::Submit(const v1::SubmitJobRequest& request) {
   const std::string id = request.id().empty() ? ChooseId() : request.id();
   if (absl::Status status = CheckId(id); !status.ok()) return status;
-  v1::JobSpec spec = request.spec();
-  if (spec.publish_as().empty()) spec.set_publish_as(id);
-  if (absl::Status status = CheckName("publish_as", spec.publish_as(), 128, "._-"); !status.ok()) {
-    return status;
-  }
-  if (absl::Status status = ResolveInitialWeights(spec, *store_, *blobs_); !status.ok()) {
-    return status;
-  }
-  absl::StatusOr<JobPlan> plan = Plan(spec, options_.max_job_memory_bytes, *store_);
+  absl::StatusOr<JobPlan> plan = Prepare(request.spec(), id);
   if (!plan.ok()) return plan.status();
 
   absl::MutexLock lock(&mu_);

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "core/training/job_plan.h"
 #include "lockstep/v1/job.pb.h"
 #include "lockstep/v1/worker.pb.h"
 #include "server/events/event_log.h"
@@ -111,6 +112,9 @@ class JobManager {
   JobManager(Options options, Store* store, BlobStore* blobs);
 
   absl::Status Load() ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Checks a job and fills in its defaults; `name` is what it publishes if it does not say.
+  absl::StatusOr<JobPlan> Prepare(v1::JobSpec spec, const std::string& name) const;
 
   // Gives queued jobs to idle workers, oldest first, until one of the two runs out.
   void Schedule() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -1,6 +1,7 @@
 """Going on from trained weights: fine-tuning with frozen layers, and exact statistics."""
 
 import data
+import programs
 
 
 def fine_tuning():
@@ -49,3 +50,32 @@ def test_population_statistics_are_a_job_that_publishes_the_next_version(client,
     assert "batch_normalization" in client.run("show", job["id"])
     again = client.train(spec, tmp_path, "--initial-weights", "mlp:1", "--threads", "1")
     assert again["state_hash"] == job["state_hash"]
+
+
+def test_a_job_is_explained_as_it_would_be_submitted(client, tmp_path):
+    client.train(data.job(), tmp_path)
+    spec = fine_tuning()
+    spec["initial_weights"] = {"model": {"name": "mlp"}}
+    explained = client.json("explain", programs.write_spec(spec, tmp_path))
+    assert explained["fingerprint"] == client.train(spec, tmp_path)["fingerprint"]
+    frozen = [layer["name"] for layer in explained["layers"]
+              if int(layer["parameters"]) and not layer["trainable"]]
+    assert frozen == ["dense", "batch_normalization"]
+
+    statistics = {"data": {"train": {"dataset": "blobs"}}, "population_statistics": {},
+                  "initial_weights": {"model": {"name": "mlp"}}, "publish_as": "mlp"}
+    assert "dense_1" in client.run("explain", programs.write_spec(statistics, tmp_path))
+    spec["publish_as"] = "a/b"
+    assert "publish_as" in client.refused("explain", programs.write_spec(spec, tmp_path))
+
+
+def test_a_keras_model_starts_from_a_version_too(client, tmp_path):
+    client.train(data.job(), tmp_path)
+    keras = tmp_path / "mlp.json"
+    client.run("fetch", "mlp", "--keras-json", keras, "--output", tmp_path / "mlp.safetensors")
+    spec = data.job(epochs=1)
+    by_spec = client.train(spec, tmp_path, "--initial-weights", "mlp:1")
+    spec["keras_model"] = keras.read_text()
+    del spec["model"]
+    by_keras = client.train(spec, tmp_path, "--initial-weights", "mlp:1")
+    assert by_keras["state_hash"] == by_spec["state_hash"]
