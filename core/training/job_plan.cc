@@ -96,6 +96,10 @@ absl::Status ConvertKerasModel(v1::JobSpec* spec) {
 std::string Fingerprint(v1::JobSpec spec, const v1::Dataset& train, const v1::Dataset* validation) {
   spec.clear_resources();
   spec.clear_publish_as();
+  spec.clear_labels();
+  spec.clear_priority();
+  spec.clear_checkpoints();
+  spec.clear_verification();
   spec.mutable_data()->mutable_train()->set_dataset(DatasetDigest(train));
   if (validation != nullptr) {
     spec.mutable_data()->mutable_validation()->set_dataset(DatasetDigest(*validation));
