@@ -127,9 +127,9 @@ absl::Status Recorder::Restore(const v1::RecorderState& state) {
     const v1::SummaryState& saved = state.summaries(static_cast<int>(m));
     summaries_[m] = {saved.min(), saved.sum(), saved.max(), saved.last()};
   }
-  busy_ = std::chrono::duration_cast<Clock::duration>(Seconds(state.busy_seconds()));
+  busy_ = std::chrono::round<Clock::duration>(Seconds(state.busy_seconds()));
   epoch_samples_ = state.epoch_samples();
-  epoch_busy_ = std::chrono::duration_cast<Clock::duration>(Seconds(state.epoch_busy_seconds()));
+  epoch_busy_ = std::chrono::round<Clock::duration>(Seconds(state.epoch_busy_seconds()));
   return absl::OkStatus();
 }
 
