@@ -121,6 +121,24 @@ std::vector<EventLog::Place>* EventLog::PlacesOf(const v1::Event& event, int64_t
 void EventLog::Index(const v1::Event& event) {
   int64_t key;
   if (auto* places = PlacesOf(event, &key)) places->push_back({key, event.sequence()});
+  if (event.has_state()) last_state_ = event;
+}
+
+v1::Event EventLog::last_state() const {
+  absl::MutexLock lock(&append_mutex_);
+  return last_state_;
+}
+
+absl::StatusOr<std::vector<v1::EpochRecord>> EventLog::Epochs(int64_t count) const {
+  absl::MutexLock lock(&append_mutex_);
+  const int64_t all = static_cast<int64_t>(epochs_.size());
+  std::vector<v1::EpochRecord> records;
+  for (int64_t i = count == 0 ? 0 : std::max<int64_t>(0, all - count); i < all; ++i) {
+    absl::StatusOr<Batch> batch = Read(epochs_[i].sequence, 1);
+    if (!batch.ok()) return batch.status();
+    records.push_back(std::move(*batch->events[0].mutable_epoch()));
+  }
+  return records;
 }
 
 absl::StatusOr<bool> EventLog::IsReplay(const v1::Event& event) {

@@ -40,6 +40,10 @@ class EventLog {
   absl::Status Close();
 
   int64_t last_sequence() const;
+  // The newest state event; without one an event without a state.
+  v1::Event last_state() const;
+  // The newest `count` epoch records, oldest first; 0: all.
+  absl::StatusOr<std::vector<v1::EpochRecord>> Epochs(int64_t count) const;
 
   // Waits for events from `sequence` on. As soon as there are any, or the log is closed, calls
   // `ready` once, from another thread or this one; it must not block. Returns a ticket.
@@ -83,9 +87,10 @@ class EventLog {
   const File file_;
 
   // Held by the writer while it waits for the disk, which readers and watchers must not.
-  absl::Mutex append_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
+  mutable absl::Mutex append_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
   std::vector<Place> steps_ ABSL_GUARDED_BY(append_mutex_);
   std::vector<Place> epochs_ ABSL_GUARDED_BY(append_mutex_);
+  v1::Event last_state_ ABSL_GUARDED_BY(append_mutex_);
   absl::Status failure_ ABSL_GUARDED_BY(append_mutex_);  // of a sync: the file's end is unknown
 
   mutable absl::Mutex mutex_;
