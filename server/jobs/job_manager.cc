@@ -24,6 +24,8 @@ namespace {
 using google::protobuf::util::MessageDifferencer;
 using google::protobuf::util::TimeUtil;
 
+constexpr int kListPageSize = 1000;
+
 // 64 random bits: no two jobs of a server meet.
 std::string ChooseId() {
   std::random_device random;
@@ -132,19 +134,11 @@ JobManager::~JobManager() = default;
 
 absl::Status JobManager::Load() {
   absl::MutexLock lock(&mu_);
-  absl::StatusOr<std::vector<v1::Job>> jobs = store_->ListJobs();
+  absl::StatusOr<std::vector<v1::Job>> jobs = store_->ListUnfinishedJobs();
   if (!jobs.ok()) return jobs.status();
-  for (auto job = jobs->rbegin(); job != jobs->rend(); ++job) {  // oldest first
-    if (job->state() == v1::SUCCEEDED) {
-      absl::StatusOr<v1::ModelVersion> model =
-          store_->GetModel(job->published().name(), job->published().version());
-      if (!model.ok()) return model.status();
-      published_sha256_.insert(model->weights().sha256());
-    }
-    if (HasEnded(job->state())) continue;
-
-    ActiveJob& active = active_[job->id()];
-    active.job = std::move(*job);
+  for (v1::Job& job : *jobs) {
+    ActiveJob& active = active_[job.id()];
+    active.job = std::move(job);
     active.age = next_age_++;
     absl::StatusOr<std::shared_ptr<EventLog>> log = logs_.Open(active.job);
     if (!log.ok()) {
@@ -238,13 +232,17 @@ absl::StatusOr<v1::Job> JobManager::Get(const std::string& id) {
 
 absl::StatusOr<std::vector<v1::Job>> JobManager::List() {
   absl::MutexLock lock(&mu_);
-  absl::StatusOr<std::vector<v1::Job>> jobs = store_->ListJobs();
-  if (!jobs.ok()) return jobs;
-  for (v1::Job& job : *jobs) {
-    if (const auto active = active_.find(job.id()); active != active_.end()) {
-      job = active->second.job;
+  std::vector<v1::Job> jobs;
+  int64_t below = 0;
+  do {
+    absl::StatusOr<JobPage> page = store_->ListJobs({}, below, kListPageSize);
+    if (!page.ok()) return page.status();
+    for (v1::Job& job : page->jobs) {
+      const auto active = active_.find(job.id());
+      jobs.push_back(active != active_.end() ? active->second.job : std::move(job));
     }
-  }
+    below = page->next;
+  } while (below != 0);
   return jobs;
 }
 

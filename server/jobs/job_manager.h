@@ -5,7 +5,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -161,8 +160,6 @@ class JobManager {
   std::map<WorkerId, Worker> workers_ ABSL_GUARDED_BY(mu_);
   WorkerId next_worker_ ABSL_GUARDED_BY(mu_) = 1;
   int64_t next_snapshot_request_ ABSL_GUARDED_BY(mu_) = 1;
-  // Weights of models: a snapshot may have the same bytes, and must not take them along.
-  std::set<std::string> published_sha256_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
 };
 

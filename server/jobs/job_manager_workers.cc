@@ -247,7 +247,6 @@ absl::Status JobManager::Change(ActiveJob& active, JobCommand command, std::stri
   if (!status.ok()) return status;
   active.job = std::move(job);
   if (publish != nullptr) {
-    published_sha256_.insert(publish->weights().sha256());
     if (options_.on_published) options_.on_published(publish->name(), publish->version());
     v1::Weights weights;
     *weights.mutable_blob() = publish->weights();
@@ -303,7 +302,9 @@ void JobManager::AnswerWeights(ActiveJob& active, const absl::StatusOr<v1::Weigh
 }
 
 void JobManager::DropSnapshot(const std::string& sha256) {
-  if (sha256.empty() || published_sha256_.contains(sha256)) return;
+  if (sha256.empty()) return;
+  const absl::StatusOr<bool> used = store_->IsBlobUsed(sha256);  // a model may have the same bytes
+  if (!used.ok() || *used) return;
   for (const auto& [id, other] : active_) {
     if (other.snapshot_sha256 == sha256) return;  // jobs with the same fingerprint share weights
   }
