@@ -10,6 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "server/store/queries.h"
 #include "server/store/schema.h"
 #include "server/store/sqlite.h"
 
@@ -72,9 +73,9 @@ absl::Status InTransaction(Database& database, Change change) {
 }  // namespace
 
 struct Store::Impl {
-  explicit Impl(Database opened) : database(std::move(opened)) {}
+  Impl(Database opened, Queries prepared)
+      : database(std::move(opened)), queries(std::move(prepared)) {}
 
-  absl::Status Prepare() ABSL_LOCKS_EXCLUDED(mutex);
   // These change several rows: within a transaction.
   absl::Status InsertJob(const v1::Job& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
   absl::Status UpdateJob(const v1::Job& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
@@ -93,145 +94,40 @@ struct Store::Impl {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex);
 
   absl::Mutex mutex;
-  Database database ABSL_GUARDED_BY(mutex);  // before the statements, which must go first
-  Statement insert_job ABSL_GUARDED_BY(mutex);
-  Statement insert_label ABSL_GUARDED_BY(mutex);
-  Statement insert_job_blob ABSL_GUARDED_BY(mutex);
-  Statement delete_job_blobs ABSL_GUARDED_BY(mutex);
-  Statement get_job ABSL_GUARDED_BY(mutex);
-  Statement get_job_at ABSL_GUARDED_BY(mutex);
-  Statement list_all ABSL_GUARDED_BY(mutex);
-  Statement list_in_state ABSL_GUARDED_BY(mutex);
-  Statement list_labelled ABSL_GUARDED_BY(mutex);
-  Statement has_label ABSL_GUARDED_BY(mutex);
-  Statement list_unfinished ABSL_GUARDED_BY(mutex);
-  Statement list_ended_before ABSL_GUARDED_BY(mutex);
-  Statement list_ended_but_newest ABSL_GUARDED_BY(mutex);
-  Statement find_result ABSL_GUARDED_BY(mutex);
-  Statement find_result_by_name ABSL_GUARDED_BY(mutex);
-  Statement update_job ABSL_GUARDED_BY(mutex);
-  Statement delete_job ABSL_GUARDED_BY(mutex);
-  Statement insert_checkpoint ABSL_GUARDED_BY(mutex);
-  Statement list_checkpoints ABSL_GUARDED_BY(mutex);
-  Statement delete_checkpoint ABSL_GUARDED_BY(mutex);
-  Statement is_blob_used ABSL_GUARDED_BY(mutex);
-  Statement insert_model ABSL_GUARDED_BY(mutex);
-  Statement get_model ABSL_GUARDED_BY(mutex);
-  Statement newest_model ABSL_GUARDED_BY(mutex);
-  Statement list_models ABSL_GUARDED_BY(mutex);
-  Statement list_versions ABSL_GUARDED_BY(mutex);
-  Statement insert_dataset ABSL_GUARDED_BY(mutex);
-  Statement insert_tensor ABSL_GUARDED_BY(mutex);
-  Statement get_dataset ABSL_GUARDED_BY(mutex);
-  Statement list_datasets ABSL_GUARDED_BY(mutex);
-
-  struct Query {
-    Statement Impl::*statement;
-    const char* sql;
-  };
-  static const Query kQueries[];
+  Database database ABSL_GUARDED_BY(mutex);  // before the queries, which must go first
+  Queries queries ABSL_GUARDED_BY(mutex);
 };
-
-static_assert(v1::SUCCEEDED == 3, "as the queries for results have it");
-
-const Store::Impl::Query Store::Impl::kQueries[] = {
-    {&Impl::insert_job,
-     "INSERT INTO jobs (id, record, state, fingerprint, publish_as, end_time)"
-     " VALUES (?1, ?2, ?3, ?4, ?5, ?6) RETURNING sequence"},
-    {&Impl::insert_label, "INSERT INTO job_labels (job, key, value) VALUES (?1, ?2, ?3)"},
-    {&Impl::insert_job_blob, "INSERT INTO job_blobs (job, sha256) VALUES (?1, ?2)"},
-    {&Impl::delete_job_blobs, "DELETE FROM job_blobs WHERE job = ?1"},
-    {&Impl::get_job, "SELECT record FROM jobs WHERE id = ?1"},
-    {&Impl::get_job_at, "SELECT record FROM jobs WHERE sequence = ?1"},
-    {&Impl::list_all,
-     "SELECT sequence, state FROM jobs WHERE sequence < ?1 ORDER BY sequence DESC"},
-    {&Impl::list_in_state,
-     "SELECT sequence, state FROM jobs WHERE sequence < ?1 AND state = ?2 ORDER BY sequence DESC"},
-    {&Impl::list_labelled,
-     "SELECT sequence, state FROM job_labels CROSS JOIN jobs ON sequence = job"
-     " WHERE job < ?1 AND key = ?2 AND value = ?3 ORDER BY job DESC"},
-    {&Impl::has_label, "SELECT 1 FROM job_labels WHERE job = ?1 AND key = ?2 AND value = ?3"},
-    {&Impl::list_unfinished, "SELECT record FROM jobs WHERE end_time IS NULL ORDER BY sequence"},
-    {&Impl::list_ended_before,
-     "SELECT id FROM jobs WHERE end_time < ?1 ORDER BY end_time, sequence"},
-    {&Impl::list_ended_but_newest,
-     "SELECT id FROM jobs WHERE end_time IS NOT NULL ORDER BY end_time DESC, sequence DESC"
-     " LIMIT -1 OFFSET ?1"},
-    {&Impl::find_result,
-     "SELECT record FROM jobs WHERE state = 3 AND fingerprint = ?1 ORDER BY sequence DESC LIMIT 1"},
-    {&Impl::find_result_by_name,
-     "SELECT record FROM jobs WHERE state = 3 AND fingerprint = ?1 AND publish_as = ?2"
-     " ORDER BY sequence DESC LIMIT 1"},
-    {&Impl::update_job,
-     "UPDATE jobs SET record = ?2, state = ?3, fingerprint = ?4, publish_as = ?5, end_time = ?6"
-     " WHERE id = ?1 RETURNING sequence"},
-    {&Impl::delete_job, "DELETE FROM jobs WHERE id = ?1 RETURNING sequence"},
-    {&Impl::insert_checkpoint,
-     "INSERT INTO checkpoints (job_id, step, sha256, record) VALUES (?1, ?2, ?3, ?4)"
-     " ON CONFLICT (job_id, step) DO UPDATE SET sha256 = ?3, record = ?4"},
-    {&Impl::list_checkpoints,
-     "SELECT record FROM checkpoints WHERE job_id = ?1 ORDER BY step DESC"},
-    {&Impl::delete_checkpoint, "DELETE FROM checkpoints WHERE job_id = ?1 AND step = ?2"},
-    {&Impl::is_blob_used,
-     "SELECT 1 FROM models WHERE weights_sha256 = ?1"
-     " UNION ALL SELECT 1 FROM checkpoints WHERE sha256 = ?1"
-     " UNION ALL SELECT 1 FROM job_blobs WHERE sha256 = ?1"
-     " UNION ALL SELECT 1 FROM dataset_tensors WHERE sha256 = ?1 LIMIT 1"},
-    {&Impl::insert_model,
-     "INSERT INTO models (name, version, weights_sha256, record) VALUES (?1, ?2, ?3, ?4)"},
-    {&Impl::get_model, "SELECT record FROM models WHERE name = ?1 AND version = ?2"},
-    {&Impl::newest_model,
-     "SELECT record, version FROM models WHERE name = ?1 ORDER BY version DESC LIMIT 1"},
-    {&Impl::list_models,
-     "SELECT record FROM models AS m WHERE version ="
-     " (SELECT MAX(version) FROM models WHERE name = m.name) ORDER BY name"},
-    {&Impl::list_versions, "SELECT version FROM models WHERE name = ?1 ORDER BY version"},
-    {&Impl::insert_dataset, "INSERT INTO datasets (name, digest, record) VALUES (?1, ?2, ?3)"},
-    {&Impl::insert_tensor,
-     "INSERT OR IGNORE INTO dataset_tensors (sha256, dataset) VALUES (?1, ?2)"},
-    {&Impl::get_dataset, "SELECT record FROM datasets WHERE name = ?1"},
-    {&Impl::list_datasets, "SELECT record FROM datasets ORDER BY name"},
-};
-
-absl::Status Store::Impl::Prepare() {
-  absl::MutexLock lock(&mutex);
-  for (const Query& query : kQueries) {
-    absl::StatusOr<Statement> prepared = database.Prepare(query.sql);
-    if (!prepared.ok()) return prepared.status();
-    this->*query.statement = *std::move(prepared);
-  }
-  return absl::OkStatus();
-}
 
 absl::Status Store::Impl::InsertJob(const v1::Job& job) {
-  BindJob(job, insert_job);
-  absl::StatusOr<std::optional<int64_t>> sequence = insert_job.RunReturning();
+  BindJob(job, queries.insert_job);
+  absl::StatusOr<std::optional<int64_t>> sequence = queries.insert_job.RunReturning();
   if (!sequence.ok()) return sequence.status();
   for (const auto& [key, value] : job.spec().labels()) {
-    insert_label.Bind(1, **sequence).Bind(2, key).Bind(3, value);
-    if (absl::Status s = insert_label.Run(); !s.ok()) return s;
+    queries.insert_label.Bind(1, **sequence).Bind(2, key).Bind(3, value);
+    if (absl::Status s = queries.insert_label.Run(); !s.ok()) return s;
   }
   for (const std::string& sha256 : BlobsToStartFrom(job)) {
-    insert_job_blob.Bind(1, **sequence).Bind(2, sha256);
-    if (absl::Status s = insert_job_blob.Run(); !s.ok()) return s;
+    queries.insert_job_blob.Bind(1, **sequence).Bind(2, sha256);
+    if (absl::Status s = queries.insert_job_blob.Run(); !s.ok()) return s;
   }
   return absl::OkStatus();
 }
 
 absl::Status Store::Impl::UpdateJob(const v1::Job& job) {
-  BindJob(job, update_job);
-  absl::StatusOr<std::optional<int64_t>> sequence = update_job.RunReturning();
+  BindJob(job, queries.update_job);
+  absl::StatusOr<std::optional<int64_t>> sequence = queries.update_job.RunReturning();
   if (!sequence.ok()) return sequence.status();
   if (!sequence->has_value()) return absl::NotFoundError(absl::StrCat("no job ", job.id()));
   if (!BlobsToStartFrom(job).empty()) return absl::OkStatus();
-  return delete_job_blobs.Bind(1, **sequence).Run();
+  return queries.delete_job_blobs.Bind(1, **sequence).Run();
 }
 
 absl::StatusOr<bool> Store::Impl::HasLabels(int64_t sequence,
                                             const std::map<std::string, std::string>& labels) {
   for (const auto& [key, value] : labels) {
-    absl::StatusOr<bool> has = has_label.Bind(1, sequence).Bind(2, key).Bind(3, value).Step();
-    has_label.Reset();
+    absl::StatusOr<bool> has =
+        queries.has_label.Bind(1, sequence).Bind(2, key).Bind(3, value).Step();
+    queries.has_label.Reset();
     if (!has.ok() || !*has) return has;
   }
   return true;
@@ -265,14 +161,14 @@ absl::StatusOr<std::vector<int64_t>> Store::Impl::FindJobs(const JobFilter& filt
                                                            size_t limit) {
   if (!filter.labels.empty()) {
     const auto& [key, value] = *filter.labels.begin();
-    return Filter(filter, limit, list_labelled.Bind(1, below).Bind(2, key).Bind(3, value));
+    return Filter(filter, limit, queries.list_labelled.Bind(1, below).Bind(2, key).Bind(3, value));
   }
-  if (filter.states.empty()) return Filter(filter, limit, list_all.Bind(1, below));
+  if (filter.states.empty()) return Filter(filter, limit, queries.list_all.Bind(1, below));
   // The newest of all are among the newest of each state.
   std::vector<int64_t> found;
   for (const v1::JobState state : std::set(filter.states.begin(), filter.states.end())) {
-    list_in_state.Bind(1, below).Bind(2, static_cast<int64_t>(state));
-    absl::StatusOr<std::vector<int64_t>> some = Filter(filter, limit, list_in_state);
+    queries.list_in_state.Bind(1, below).Bind(2, static_cast<int64_t>(state));
+    absl::StatusOr<std::vector<int64_t>> some = Filter(filter, limit, queries.list_in_state);
     if (!some.ok()) return some;
     found.insert(found.end(), some->begin(), some->end());
   }
@@ -282,20 +178,20 @@ absl::StatusOr<std::vector<int64_t>> Store::Impl::FindJobs(const JobFilter& filt
 }
 
 absl::Status Store::Impl::InsertDataset(const v1::Dataset& dataset) {
-  insert_dataset.Bind(1, dataset.name())
+  queries.insert_dataset.Bind(1, dataset.name())
       .Bind(2, dataset.digest())
       .BindBlob(3, dataset.SerializeAsString());
-  if (absl::Status s = insert_dataset.Run(); !s.ok()) return s;
+  if (absl::Status s = queries.insert_dataset.Run(); !s.ok()) return s;
   for (const v1::Tensor& tensor : dataset.tensors()) {
-    insert_tensor.Bind(1, tensor.blob().sha256()).Bind(2, dataset.name());
-    if (absl::Status s = insert_tensor.Run(); !s.ok()) return s;
+    queries.insert_tensor.Bind(1, tensor.blob().sha256()).Bind(2, dataset.name());
+    if (absl::Status s = queries.insert_tensor.Run(); !s.ok()) return s;
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<v1::Dataset> Store::Impl::GetDataset(const std::string& name) {
-  get_dataset.Bind(1, name);
-  return ReadOne<v1::Dataset>(get_dataset, absl::StrCat("data set ", name));
+  queries.get_dataset.Bind(1, name);
+  return ReadOne<v1::Dataset>(queries.get_dataset, absl::StrCat("data set ", name));
 }
 
 Store::Store(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -310,22 +206,20 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path) {
   }
   if (absl::Status s = Migrate(*database, path); !s.ok()) return s;
   if (absl::Status s = database->Execute("PRAGMA journal_mode = WAL"); !s.ok()) return s;
-  auto impl = std::make_unique<Impl>(*std::move(database));
-  if (absl::Status s = impl->Prepare(); !s.ok()) return s;
-  return std::unique_ptr<Store>(new Store(std::move(impl)));
+  absl::StatusOr<Queries> queries = Queries::Prepare(*database);
+  if (!queries.ok()) return queries.status();
+  return std::unique_ptr<Store>(
+      new Store(std::make_unique<Impl>(*std::move(database), *std::move(queries))));
 }
 
-std::vector<const char*> Store::Statements() {
-  std::vector<const char*> statements;
-  for (const Impl::Query& query : Impl::kQueries) statements.push_back(query.sql);
-  return statements;
-}
+std::vector<const char*> Store::Statements() { return Queries::Sql(); }
 
 absl::Status Store::InsertJob(const v1::Job& job) {
   absl::MutexLock lock(&impl_->mutex);
-  absl::Status inserted = InTransaction(
-      impl_->database,
-      [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(impl_->mutex) { return impl_->InsertJob(job); });
+  absl::Status inserted = InTransaction(impl_->database, [&] {
+    impl_->mutex.AssertHeld();
+    return impl_->InsertJob(job);
+  });
   if (absl::IsAlreadyExists(inserted)) {
     return absl::AlreadyExistsError(absl::StrCat("there is already a job ", job.id()));
   }
@@ -334,8 +228,8 @@ absl::Status Store::InsertJob(const v1::Job& job) {
 
 absl::StatusOr<v1::Job> Store::GetJob(const std::string& id) {
   absl::MutexLock lock(&impl_->mutex);
-  impl_->get_job.Bind(1, id);
-  return ReadOne<v1::Job>(impl_->get_job, absl::StrCat("job ", id));
+  impl_->queries.get_job.Bind(1, id);
+  return ReadOne<v1::Job>(impl_->queries.get_job, absl::StrCat("job ", id));
 }
 
 absl::StatusOr<JobPage> Store::ListJobs(const JobFilter& filter, int64_t below, int limit) {
@@ -351,8 +245,8 @@ absl::StatusOr<JobPage> Store::ListJobs(const JobFilter& filter, int64_t below, 
     page.next = found->back();
   }
   for (const int64_t sequence : *found) {
-    impl_->get_job_at.Bind(1, sequence);
-    absl::StatusOr<v1::Job> job = ReadOne<v1::Job>(impl_->get_job_at, "job");
+    impl_->queries.get_job_at.Bind(1, sequence);
+    absl::StatusOr<v1::Job> job = ReadOne<v1::Job>(impl_->queries.get_job_at, "job");
     if (!job.ok()) return job.status();
     page.jobs.push_back(*std::move(job));
   }
@@ -361,15 +255,16 @@ absl::StatusOr<JobPage> Store::ListJobs(const JobFilter& filter, int64_t below, 
 
 absl::StatusOr<std::vector<v1::Job>> Store::ListUnfinishedJobs() {
   absl::MutexLock lock(&impl_->mutex);
-  return ReadAll<v1::Job>(impl_->list_unfinished);
+  return ReadAll<v1::Job>(impl_->queries.list_unfinished);
 }
 
 absl::StatusOr<v1::Job> Store::FindSucceeded(const std::string& fingerprint,
                                              const std::string& publish_as) {
   absl::MutexLock lock(&impl_->mutex);
-  Statement& query = publish_as.empty()
-                         ? impl_->find_result.Bind(1, fingerprint)
-                         : impl_->find_result_by_name.Bind(1, fingerprint).Bind(2, publish_as);
+  Statement& query =
+      publish_as.empty()
+          ? impl_->queries.find_result.Bind(1, fingerprint)
+          : impl_->queries.find_result_by_name.Bind(1, fingerprint).Bind(2, publish_as);
   return ReadOne<v1::Job>(query, absl::StrCat("succeeded job with fingerprint ", fingerprint));
 }
 
@@ -383,7 +278,8 @@ absl::Status Store::UpdateJob(const v1::Job& job) {
 
 absl::Status Store::DeleteJob(const std::string& id) {
   absl::MutexLock lock(&impl_->mutex);
-  absl::StatusOr<std::optional<int64_t>> deleted = impl_->delete_job.Bind(1, id).RunReturning();
+  absl::StatusOr<std::optional<int64_t>> deleted =
+      impl_->queries.delete_job.Bind(1, id).RunReturning();
   if (!deleted.ok()) return deleted.status();
   if (!deleted->has_value()) return absl::NotFoundError(absl::StrCat("no job ", id));
   return absl::OkStatus();
@@ -392,10 +288,10 @@ absl::Status Store::DeleteJob(const std::string& id) {
 absl::StatusOr<std::vector<std::string>> Store::ListExpiredJobs(absl::Time before, int64_t keep) {
   absl::MutexLock lock(&impl_->mutex);
   absl::StatusOr<std::vector<std::string>> old =
-      ReadStrings(impl_->list_ended_before.Bind(1, ToColumn(before)));
+      ReadStrings(impl_->queries.list_ended_before.Bind(1, ToColumn(before)));
   if (!old.ok() || keep == 0) return old;
   absl::StatusOr<std::vector<std::string>> surplus =
-      ReadStrings(impl_->list_ended_but_newest.Bind(1, keep));
+      ReadStrings(impl_->queries.list_ended_but_newest.Bind(1, keep));
   if (!surplus.ok()) return surplus;
   std::reverse(surplus->begin(), surplus->end());
   // Both are the first jobs of the same order, so one of them holds the other.
@@ -404,7 +300,7 @@ absl::StatusOr<std::vector<std::string>> Store::ListExpiredJobs(absl::Time befor
 
 absl::Status Store::InsertCheckpoint(const std::string& job_id, const v1::Checkpoint& checkpoint) {
   absl::MutexLock lock(&impl_->mutex);
-  absl::Status inserted = impl_->insert_checkpoint.Bind(1, job_id)
+  absl::Status inserted = impl_->queries.insert_checkpoint.Bind(1, job_id)
                               .Bind(2, checkpoint.step())
                               .Bind(3, checkpoint.blob().sha256())
                               .BindBlob(4, checkpoint.SerializeAsString())
@@ -415,18 +311,18 @@ absl::Status Store::InsertCheckpoint(const std::string& job_id, const v1::Checkp
 
 absl::StatusOr<std::vector<v1::Checkpoint>> Store::ListCheckpoints(const std::string& job_id) {
   absl::MutexLock lock(&impl_->mutex);
-  return ReadAll<v1::Checkpoint>(impl_->list_checkpoints.Bind(1, job_id));
+  return ReadAll<v1::Checkpoint>(impl_->queries.list_checkpoints.Bind(1, job_id));
 }
 
 absl::Status Store::DeleteCheckpoint(const std::string& job_id, int64_t step) {
   absl::MutexLock lock(&impl_->mutex);
-  return impl_->delete_checkpoint.Bind(1, job_id).Bind(2, step).Run();
+  return impl_->queries.delete_checkpoint.Bind(1, job_id).Bind(2, step).Run();
 }
 
 absl::StatusOr<bool> Store::IsBlobUsed(const std::string& sha256) {
   absl::MutexLock lock(&impl_->mutex);
-  absl::StatusOr<bool> used = impl_->is_blob_used.Bind(1, sha256).Step();
-  impl_->is_blob_used.Reset();
+  absl::StatusOr<bool> used = impl_->queries.is_blob_used.Bind(1, sha256).Step();
+  impl_->queries.is_blob_used.Reset();
   return used;
 }
 
@@ -434,22 +330,22 @@ absl::Status Store::PublishModel(v1::ModelVersion& version, v1::Job& job) {
   absl::MutexLock lock(&impl_->mutex);
   Transaction transaction(impl_->database);
   if (absl::Status s = transaction.Begin(); !s.ok()) return s;
-  impl_->newest_model.Bind(1, version.name());
-  absl::StatusOr<bool> any = impl_->newest_model.Step();
+  impl_->queries.newest_model.Bind(1, version.name());
+  absl::StatusOr<bool> any = impl_->queries.newest_model.Step();
   if (!any.ok()) return any.status();
   v1::ModelVersion published = version;
-  published.set_version(*any ? impl_->newest_model.Int(1) + 1 : 1);
-  impl_->newest_model.Reset();
+  published.set_version(*any ? impl_->queries.newest_model.Int(1) + 1 : 1);
+  impl_->queries.newest_model.Reset();
   v1::Job publisher = job;
   publisher.mutable_published()->set_name(published.name());
   publisher.mutable_published()->set_version(published.version());
 
   if (absl::Status s = impl_->UpdateJob(publisher); !s.ok()) return s;
-  impl_->insert_model.Bind(1, published.name())
+  impl_->queries.insert_model.Bind(1, published.name())
       .Bind(2, published.version())
       .Bind(3, published.weights().sha256())
       .BindBlob(4, published.SerializeAsString());
-  if (absl::Status s = impl_->insert_model.Run(); !s.ok()) return s;
+  if (absl::Status s = impl_->queries.insert_model.Run(); !s.ok()) return s;
   if (absl::Status s = transaction.Commit(); !s.ok()) return s;
   version = std::move(published);
   job = std::move(publisher);
@@ -459,22 +355,22 @@ absl::Status Store::PublishModel(v1::ModelVersion& version, v1::Job& job) {
 absl::StatusOr<v1::ModelVersion> Store::GetModel(const std::string& name, int64_t version) {
   absl::MutexLock lock(&impl_->mutex);
   if (version == 0) {
-    impl_->newest_model.Bind(1, name);
-    return ReadOne<v1::ModelVersion>(impl_->newest_model, absl::StrCat("model ", name));
+    impl_->queries.newest_model.Bind(1, name);
+    return ReadOne<v1::ModelVersion>(impl_->queries.newest_model, absl::StrCat("model ", name));
   }
-  impl_->get_model.Bind(1, name).Bind(2, version);
-  return ReadOne<v1::ModelVersion>(impl_->get_model,
+  impl_->queries.get_model.Bind(1, name).Bind(2, version);
+  return ReadOne<v1::ModelVersion>(impl_->queries.get_model,
                                    absl::StrCat("version ", version, " of model ", name));
 }
 
 absl::StatusOr<std::vector<v1::ModelVersion>> Store::ListModels() {
   absl::MutexLock lock(&impl_->mutex);
-  return ReadAll<v1::ModelVersion>(impl_->list_models);
+  return ReadAll<v1::ModelVersion>(impl_->queries.list_models);
 }
 
 absl::StatusOr<std::vector<int64_t>> Store::ListModelVersions(const std::string& name) {
   absl::MutexLock lock(&impl_->mutex);
-  Statement& query = impl_->list_versions.Bind(1, name);
+  Statement& query = impl_->queries.list_versions.Bind(1, name);
   std::vector<int64_t> versions;
   while (true) {
     absl::StatusOr<bool> row = query.Step();
@@ -486,9 +382,10 @@ absl::StatusOr<std::vector<int64_t>> Store::ListModelVersions(const std::string&
 
 absl::StatusOr<v1::Dataset> Store::InsertDataset(const v1::Dataset& dataset) {
   absl::MutexLock lock(&impl_->mutex);
-  const absl::Status inserted = InTransaction(
-      impl_->database,
-      [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(impl_->mutex) { return impl_->InsertDataset(dataset); });
+  const absl::Status inserted = InTransaction(impl_->database, [&] {
+    impl_->mutex.AssertHeld();
+    return impl_->InsertDataset(dataset);
+  });
   if (inserted.ok()) return dataset;
   if (!absl::IsAlreadyExists(inserted)) return inserted;
   absl::StatusOr<v1::Dataset> there = impl_->GetDataset(dataset.name());
@@ -504,7 +401,7 @@ absl::StatusOr<v1::Dataset> Store::GetDataset(const std::string& name) {
 
 absl::StatusOr<std::vector<v1::Dataset>> Store::ListDatasets() {
   absl::MutexLock lock(&impl_->mutex);
-  return ReadAll<v1::Dataset>(impl_->list_datasets);
+  return ReadAll<v1::Dataset>(impl_->queries.list_datasets);
 }
 
 }  // namespace lockstep
