@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace lockstep {
 namespace {
 
@@ -96,6 +98,39 @@ void Recorder::AddText(std::string text) {
   v1::Text* event = events_.emplace_back().mutable_text();
   event->set_severity(v1::Text::INFO);
   event->set_text(std::move(text));
+}
+
+void Recorder::Save(v1::RecorderState* state) const {
+  state->set_steps(steps_);
+  state->set_samples(samples_);
+  for (const Summary& summary : summaries_) {
+    v1::SummaryState& saved = *state->add_summaries();
+    saved.set_min(summary.min);
+    saved.set_sum(summary.sum);
+    saved.set_max(summary.max);
+    saved.set_last(summary.last);
+  }
+  state->set_busy_seconds(Seconds(busy_).count());
+  state->set_epoch_samples(epoch_samples_);
+  state->set_epoch_busy_seconds(Seconds(epoch_busy_).count());
+}
+
+absl::Status Recorder::Restore(const v1::RecorderState& state) {
+  if (state.summaries_size() != std::ssize(summaries_)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("checkpoint: does not fit the job: recorder has ", state.summaries_size(),
+                     " summaries, not ", summaries_.size()));
+  }
+  steps_ = state.steps();
+  samples_ = state.samples();
+  for (size_t m = 0; m < summaries_.size(); ++m) {
+    const v1::SummaryState& saved = state.summaries(static_cast<int>(m));
+    summaries_[m] = {saved.min(), saved.sum(), saved.max(), saved.last()};
+  }
+  busy_ = std::chrono::round<Clock::duration>(Seconds(state.busy_seconds()));
+  epoch_samples_ = state.epoch_samples();
+  epoch_busy_ = std::chrono::round<Clock::duration>(Seconds(state.epoch_busy_seconds()));
+  return absl::OkStatus();
 }
 
 }  // namespace lockstep

@@ -8,7 +8,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "core/training/job_plan.h"
+#include "lockstep/v1/checkpoint.pb.h"
 #include "lockstep/v1/event.pb.h"
 
 namespace lockstep {
@@ -30,6 +32,11 @@ class Recorder {
                                   std::span<const v1::Metric> validation, std::string state_hash);
   void AddProfile(v1::Profile profile) { *events_.emplace_back().mutable_profile() = profile; }
   void AddText(std::string text);  // for people's information
+
+  // Without the records that have not been taken.
+  void Save(v1::RecorderState* state) const;
+  // INVALID_ARGUMENT when it is not of so many metrics.
+  absl::Status Restore(const v1::RecorderState& state);
 
   // The records since the last call.
   std::vector<v1::Event> Take() { return std::exchange(events_, {}); }
