@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/strings/numbers.h"
+
 namespace lockstep {
 
 CLI::App* AddCommand(CLI::App& app, CommandLine& line, const std::string& name,
@@ -11,6 +13,16 @@ CLI::App* AddCommand(CLI::App& app, CommandLine& line, const std::string& name,
   command->footer("Example:\n  " + example);
   command->callback([&line, run = std::move(run)] { line.run = run; });
   return command;
+}
+
+CLI::Validator AtLeastOne() {
+  return CLI::Validator(
+      [](const std::string& text) -> std::string {
+        int64_t number = 0;
+        if (absl::SimpleAtoi(text, &number) && number >= 1) return "";
+        return "'" + text + "' is no whole number from 1 on";
+      },
+      "FROM 1");
 }
 
 }  // namespace lockstep

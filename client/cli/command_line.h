@@ -32,6 +32,9 @@ CLI::App* AddCommand(CLI::App& app, CommandLine& line, const std::string& name,
                      const std::string& description, const std::string& example,
                      std::function<ExitCode(Session&)> run);
 
+// A whole number from 1 on.
+CLI::Validator AtLeastOne();
+
 // The commands about jobs. `line` must outlive the app.
 void AddJobCommands(CLI::App& app, CommandLine& line);
 

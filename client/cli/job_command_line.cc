@@ -29,37 +29,41 @@ void AddJobOptions(CLI::App* submit, JobOptions& options) {
   submit->add_option("--publish-as", options.publish_as, "The model's name; default: the job's id");
 }
 
-void AddLabelOption(CLI::App* command, std::vector<std::string>& labels, const std::string& help) {
+CLI::Option* AddLabelOption(CLI::App* command, std::vector<std::string>& labels,
+                            const std::string& help) {
   // One value an option: what stands behind it is not a label.
-  command->add_option("--label", labels, help)->allow_extra_args(false)->type_name("KEY=VALUE");
+  return command->add_option("--label", labels, help)
+      ->allow_extra_args(false)
+      ->type_name("KEY=VALUE");
 }
 
 // Where, when and how safely a job runs.
 void AddRunOptions(CLI::App* submit, RunOptions& options) {
-  const std::string group = "How it runs (changes no bit of the result)";
-  CLI::Option_group* run = submit->add_option_group(group);
-  run->add_option("--threads", options.threads, "Threads it may use")->check(CLI::PositiveNumber);
-  run->add_option("--priority", options.priority,
-                  "Higher goes first, among equals the older; -1000 to 1000, default 0");
-  AddLabelOption(run, options.labels, "To find the job by (`lockstep jobs --label`); repeatable");
-  run->add_flag("--preempt", options.preempt,
-                "May take a worker from a running job of lower priority, which goes on later");
-  run->add_option("--max-seconds", options.max_seconds, "Fail when it has run for longer")
-      ->check(CLI::PositiveNumber);
-  run->add_option("--max-memory-mb", options.max_memory_mb,
-                  "Fail when its worker takes more (10^6 bytes)")
-      ->check(CLI::PositiveNumber);
-  run->add_option("--checkpoint-steps", options.checkpoint_steps,
-                  "Save it whenever so many steps are done")
-      ->check(CLI::PositiveNumber);
-  run->add_option("--checkpoint-seconds", options.checkpoint_seconds,
-                  "Save it every so many seconds (default 30)")
-      ->check(CLI::PositiveNumber);
-  run->add_option("--keep-checkpoints", options.keep_checkpoints,
-                  "Keep the newest so many (default 2)")
+  static constexpr char kGroup[] = "How it runs, with the same result";
+  const auto add = [&](const std::string& name, auto& value, const std::string& help) {
+    return submit->add_option(name, value, help)->group(kGroup);
+  };
+  add("--threads", options.threads, "Threads it may use")->check(AtLeastOne());
+  add("--priority", options.priority,
+      "Higher goes first, among equals the older; -1000 to 1000, default 0");
+  AddLabelOption(submit, options.labels, "To find the job by (`lockstep jobs --label`); repeatable")
+      ->group(kGroup);
+  submit
+      ->add_flag("--preempt", options.preempt,
+                 "May take a worker from a running job of lower priority, which goes on later")
+      ->group(kGroup);
+  add("--max-seconds", options.max_seconds, "Fail when it has run for longer")->check(AtLeastOne());
+  add("--max-memory-mb", options.max_memory_mb, "Fail when its worker takes more (10^6 bytes)")
+      ->check(AtLeastOne());
+  add("--checkpoint-steps", options.checkpoint_steps, "Save it whenever so many steps are done")
+      ->check(AtLeastOne());
+  add("--checkpoint-seconds", options.checkpoint_seconds,
+      "Save it every so many seconds (default 30)")
+      ->check(AtLeastOne());
+  add("--keep-checkpoints", options.keep_checkpoints, "Keep the newest so many (default 2)")
       ->check(CLI::Range(1, 100));
-  run->add_option("--keep-best", options.keep_best,
-                  "Keep the one after the epoch with the best value of this metric, too: val_loss");
+  add("--keep-best", options.keep_best,
+      "Keep the one after the epoch with the best value of this metric, too: val_loss");
 }
 
 void AddSubmit(CLI::App& app, CommandLine& line) {
@@ -150,10 +154,10 @@ void AddJobCommands(CLI::App& app, CommandLine& line) {
                    "Only those that are queued, running, paused, succeeded, failed or cancelled")
       ->delimiter(',')
       ->allow_extra_args(false)
-      ->type_name("STATE,...");
+      ->type_name("STATE[,STATE]");
   AddLabelOption(jobs, list.labels, "Only those with this label; repeat it for more");
   CLI::Option* limit = jobs->add_option("--limit", list.limit, "The newest so many (default 20)")
-                           ->check(CLI::PositiveNumber);
+                           ->check(AtLeastOne());
   jobs->add_flag("--all", list.all, "All of them")->excludes(limit);
 
   CLI::App* show =

@@ -28,9 +28,11 @@ JobProgress::JobProgress(const v1::Job& job)
       last_event_(created_) {
   if (job.spec().verification().has_checkpoint()) {
     checkpoint_step_ = job.spec().verification().checkpoint().step();
-    step_ = *checkpoint_step_;
-    attempt_first_step_ = step_;
+    attempt_first_step_ = *checkpoint_step_;
   }
+  first_step_ = attempt_first_step_;
+  step_ = std::max(first_step_, job.progress().step());
+  if (job.state() == v1::PAUSED || job.state() == v1::RUNNING) state_ = job.state();
   if (!job.has_start_time()) return;
   started_ = ToTime(job.start_time());
   if (job.attempt() == 1) attempt_started_ = started_;
@@ -41,9 +43,17 @@ bool JobProgress::ended() const {
 }
 
 void JobProgress::Apply(const v1::Event& event, absl::Time received) {
-  if (last_received_ == absl::InfiniteFuture()) from_the_beginning_ = event.sequence() <= 1;
+  if (last_received_ == absl::InfiniteFuture() && event.sequence() <= 1) {
+    // The log tells it all, from before what the job has become.
+    from_the_beginning_ = true;
+    state_ = v1::QUEUED;
+    step_ = first_step_;
+  }
   last_event_ = ToTime(event.time());
   last_received_ = received;
+  // Where the log is read from the middle, the change to RUNNING was not seen.
+  const bool steps = event.has_step() || event.has_epoch();
+  if (steps && state_ == v1::QUEUED) state_ = v1::RUNNING;
   switch (event.kind_case()) {
     case v1::Event::kState:
       ApplyState(event);

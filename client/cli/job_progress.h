@@ -18,7 +18,7 @@ namespace lockstep {
 // `received` are ours and only ever compared with each other.
 class JobProgress {
  public:
-  // `job` as it was before the first event; its start counts when the log is read from the middle.
+  // `job` as the server has it now; what it says counts when the log is read from the middle.
   explicit JobProgress(const v1::Job& job);
 
   void Apply(const v1::Event& event, absl::Time received);
@@ -63,7 +63,8 @@ class JobProgress {
   int64_t epoch_ = 1;
   int64_t step_ = 0;
   std::optional<int64_t> checkpoint_step_;  // the newest; nothing if none is known
-  bool from_the_beginning_ = true;          // the first event was the job's first
+  bool from_the_beginning_ = false;         // the first event was the job's first
+  int64_t first_step_ = 0;                  // that the job begins after
   int32_t attempt_ = 0;
   int64_t attempt_first_step_ = 0;            // steps that were done when the running attempt began
   std::optional<double> samples_per_second_;  // moving average

@@ -31,7 +31,7 @@ void AddVerifyCommand(CLI::App& app, CommandLine& line) {
   verify->add_option("--id", arguments.id, "The name of the job that verifies");
   verify
       ->add_option("--threads", arguments.threads, "Threads it may use; any number gives the same")
-      ->check(CLI::PositiveNumber);
+      ->check(AtLeastOne());
   CLI::Option* from =
       verify
           ->add_option("--from-checkpoint", arguments.checkpoint_step,
@@ -39,7 +39,7 @@ void AddVerifyCommand(CLI::App& app, CommandLine& line) {
                        "newest before the end, instead of from the first step")
           ->type_name("[STEP]")
           ->expected(0, 1)
-          ->check(CLI::PositiveNumber);
+          ->check(AtLeastOne());
   verify->callback([&line, run, model, receipt, from] {
     if (model->empty() && receipt->empty()) throw CLI::RequiredError("MODEL or --receipt");
     line.verify.from_checkpoint = !from->empty();
@@ -74,7 +74,7 @@ void AddModelCommands(CLI::App& app, CommandLine& line) {
   samples->add_option("--input", line.predict.input, "A local file");
   samples->require_option(1);
   predict->add_option("--first", line.predict.first, "How many, from the first (default 10)")
-      ->check(CLI::PositiveNumber);
+      ->check(AtLeastOne());
   predict->add_option("--output-name", line.predict.output,
                       "Which output, of a model with several");
 

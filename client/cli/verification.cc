@@ -76,9 +76,9 @@ std::string VerificationOutcome(const v1::Job& job) {
     const int64_t epochs =
         std::count_if(wanted.epochs().begin(), wanted.epochs().end(),
                       [&](const v1::EpochHash& epoch) { return epoch.step() > first; });
-    return fmt::format("verified: {} steps{}, {} epochs, state hash {} is the receipt's",
+    return fmt::format("verified: {} steps{}, {} epoch{}, state hash {} is the receipt's",
                        wanted.steps() - first, first > 0 ? fmt::format(" from step {}", first) : "",
-                       epochs, job.state_hash());
+                       epochs, epochs == 1 ? "" : "s", job.state_hash());
   }
   if (job.state() == v1::SUCCEEDED) {
     return fmt::format("not verified: state hash {} where the receipt has {}", job.state_hash(),
