@@ -31,8 +31,11 @@ JobProgress::JobProgress(const v1::Job& job)
     attempt_first_step_ = *checkpoint_step_;
   }
   first_step_ = attempt_first_step_;
-  step_ = std::max(first_step_, job.progress().step());
-  if (job.state() == v1::PAUSED || job.state() == v1::RUNNING) state_ = job.state();
+  step_ = first_step_;
+  if (job.state() == v1::PAUSED || job.state() == v1::RUNNING) {
+    state_ = job.state();
+    step_ = std::max(first_step_, job.progress().step());
+  }
   if (!job.has_start_time()) return;
   started_ = ToTime(job.start_time());
   if (job.attempt() == 1) attempt_started_ = started_;
@@ -89,6 +92,7 @@ void JobProgress::Apply(const v1::Event& event, absl::Time received) {
     }
     case v1::Event::kCheckpoint:
       checkpoint_step_ = event.checkpoint().step();
+      step_ = std::max(step_, *checkpoint_step_);
       break;
     default:
       break;
@@ -118,9 +122,8 @@ ProgressLine JobProgress::Line(absl::Time now) const {
   ProgressLine line;
   if (state_ == v1::QUEUED || state_ == v1::PAUSED) {
     line.label = state_ == v1::PAUSED ? StateLine({})
-                 : reached() == 0
-                     ? "queued, waiting for a worker"
-                     : fmt::format("queued at step {}, waiting for a worker", reached());
+                 : step_ == 0         ? "queued, waiting for a worker"
+                              : fmt::format("queued at step {}, waiting for a worker", step_);
     line.elapsed_s = absl::ToDoubleSeconds(last_event_ - state_since_) + since_event_s;
     return line;
   }
@@ -169,7 +172,7 @@ std::string JobProgress::EpochLine(const v1::EpochRecord& record, int columns) c
 std::string JobProgress::StateLine(const v1::StateChange& change) const {
   if (ended()) return "";
   std::string line = StateName(state_);
-  if (state_ == v1::PAUSED) line += fmt::format(" at step {}", reached());
+  if (state_ == v1::PAUSED) line += fmt::format(" at step {}", step_);
   if (state_ == v1::RUNNING && attempt_ > 1) {
     line = fmt::format("attempt {}", attempt_);
     if (checkpoint_step_.has_value()) {

@@ -1,7 +1,6 @@
 #ifndef LOCKSTEP_CLIENT_CLI_JOB_PROGRESS_H_
 #define LOCKSTEP_CLIENT_CLI_JOB_PROGRESS_H_
 
-#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -50,8 +49,6 @@ class JobProgress {
 
  private:
   void ApplyState(const v1::Event& event);
-  // Where the run stands, or would go on.
-  int64_t reached() const { return std::max(step_, checkpoint_step_.value_or(0)); }
   // "epoch  3/20": as wide for every epoch.
   std::string EpochLabel(int64_t epoch) const;
 

@@ -119,7 +119,7 @@ ExitCode Verify(Session& session, const VerifyArguments& arguments) {
                 ShortHash(receipt->state_hash()).c_str());
     if (job->fingerprint() != receipt->fingerprint()) {
       std::printf(
-          "warning: its fingerprint is %s, the receipt's %s: this server has other data or another "
+          "WARNING: its fingerprint is %s, the receipt's %s: this server has other data or another "
           "contract\n",
           ShortHash(job->fingerprint()).c_str(), ShortHash(receipt->fingerprint()).c_str());
     }

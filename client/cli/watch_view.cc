@@ -131,7 +131,9 @@ void WatchView::PrintOutcome(const v1::Job& job) {
           : progress_.elapsed_s();
   std::string outcome = fmt::format("{} {} after {} steps in {}", job.id(), StateName(job.state()),
                                     job.progress().step(), FormatClock(elapsed_s));
-  if (!job.state_reason().empty()) outcome += ": " + job.state_reason();
+  // What became of a verification has a line of its own.
+  const bool verifies = job.spec().has_verification();
+  if (!verifies && !job.state_reason().empty()) outcome += ": " + job.state_reason();
   terminal_.Print(outcome);
   const std::vector<double>& losses = progress_.epoch_losses();
   if (losses.size() > 1) {
@@ -139,7 +141,7 @@ void WatchView::PrintOutcome(const v1::Job& job) {
     terminal_.Print(fmt::format("  loss   {}{}{} -> {}", line, line.empty() ? "" : "  ",
                                 FormatMetric(losses.front()), FormatMetric(losses.back())));
   }
-  if (job.spec().has_verification()) {
+  if (verifies) {
     terminal_.Print(VerificationOutcome(job));
     if (job.state() == v1::SUCCEEDED) return;
   }
@@ -225,7 +227,9 @@ ExitCode Watch(Session& session, Client& client, const v1::Job& job, const Watch
   if (!end.ok()) return session.Fail("watch " + job.id(), end.status(), "");
   if (!session.json()) view.PrintOutcome(*end);
   if (options.end != nullptr) *options.end = *end;
-  return end->state() == v1::SUCCEEDED ? kOk : kRefused;
+  const bool good =
+      end->spec().has_verification() ? IsVerified(*end) : end->state() == v1::SUCCEEDED;
+  return good ? kOk : kRefused;
 }
 
 }  // namespace lockstep

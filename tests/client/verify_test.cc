@@ -125,7 +125,7 @@ TEST_F(VerifyTest, TrainsTheReceiptAgainAndSaysThatItIsTheSame) {
   EXPECT_EQ(Check(arguments), kOk) << errors_;
   EXPECT_THAT(output_, HasSubstr("job again verifies state hash end\n"));
   EXPECT_THAT(output_, HasSubstr("verified: 20 steps, 1 epoch, state hash end is the receipt's\n"));
-  EXPECT_THAT(output_, Not(HasSubstr("warning")));
+  EXPECT_THAT(output_, Not(HasSubstr("WARNING")));
   EXPECT_EQ(jobs_.submitted.publish_as(), "cnn");
   EXPECT_EQ(jobs_.submitted.resources().threads(), 3);
   EXPECT_EQ(jobs_.submitted.verification().state_hash(), "end");
@@ -148,7 +148,7 @@ TEST_F(VerifyTest, WhatDiffersHasItsExitCode) {
 TEST_F(VerifyTest, OtherDataIsSaidBeforeTheTraining) {
   jobs_.fingerprint = "g";
   EXPECT_EQ(Check(Cnn()), kOk);
-  EXPECT_THAT(output_, HasSubstr("warning: its fingerprint is g, the receipt's f"));
+  EXPECT_THAT(output_, HasSubstr("WARNING: its fingerprint is g, the receipt's f"));
 }
 
 TEST_F(VerifyTest, GoesOnFromACheckpointThatTheJobStillKeeps) {
