@@ -76,9 +76,10 @@ std::string VerificationOutcome(const v1::Job& job) {
     const int64_t epochs =
         std::count_if(wanted.epochs().begin(), wanted.epochs().end(),
                       [&](const v1::EpochHash& epoch) { return epoch.step() > first; });
-    return fmt::format("verified: {} steps{}, {} epoch{}, state hash {} is the receipt's",
-                       wanted.steps() - first, first > 0 ? fmt::format(" from step {}", first) : "",
-                       epochs, epochs == 1 ? "" : "s", job.state_hash());
+    std::string outcome = fmt::format("verified: {} steps", wanted.steps() - first);
+    if (first > 0) outcome += fmt::format(" from step {}", first);
+    if (epochs > 0) outcome += fmt::format(", {} epoch{}", epochs, epochs == 1 ? "" : "s");
+    return outcome + fmt::format(", state hash {} is the receipt's", job.state_hash());
   }
   if (job.state() == v1::SUCCEEDED) {
     return fmt::format("not verified: state hash {} where the receipt has {}", job.state_hash(),

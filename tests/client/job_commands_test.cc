@@ -124,6 +124,12 @@ TEST_F(JobCommandsTest, RefusalsNameTheJobAndWhatToDo) {
   EXPECT_EQ(output_, "");
 }
 
+TEST_F(JobCommandsTest, AnOlderServerIsNamedAsTheReason) {
+  EXPECT_EQ(Run([](Session& s) { return ShowJob(s, "a"); }), kRefused);
+  EXPECT_EQ(errors_,
+            "lockstep: show a: the server does not know how to; it is older than this command\n");
+}
+
 TEST_F(JobCommandsTest, DeletingGoesOnAfterOneThatCannotBeDeleted) {
   EXPECT_EQ(Run([](Session& s) { return DeleteJobs(s, {"a", "ended", "b"}); }), kRefused);
   EXPECT_EQ(output_, "a deleted\nb deleted\n");
