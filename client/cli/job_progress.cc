@@ -173,7 +173,8 @@ std::string JobProgress::StateLine(const v1::StateChange& change) const {
   if (ended()) return "";
   std::string line = StateName(state_);
   if (state_ == v1::PAUSED) line += fmt::format(" at step {}", step_);
-  if (state_ == v1::RUNNING && attempt_ > 1) {
+  const bool again = state_ == v1::RUNNING && attempt_ > 1;
+  if (again) {
     line = fmt::format("attempt {}", attempt_);
     if (checkpoint_step_.has_value()) {
       line += fmt::format(": goes on from step {}", *checkpoint_step_);
@@ -181,7 +182,9 @@ std::string JobProgress::StateLine(const v1::StateChange& change) const {
       line += ": starts again, there was no checkpoint yet";
     }
   }
-  if (!change.reason().empty()) line += ": " + change.reason();
+  if (!change.reason().empty()) {
+    line += again ? " (" + change.reason() + ")" : ": " + change.reason();
+  }
   if (state_ == v1::PAUSED) line += fmt::format("; `lockstep resume {}` goes on", id_);
   return line;
 }

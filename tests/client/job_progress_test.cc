@@ -138,6 +138,7 @@ TEST_F(JobProgressTest, NextAttemptGoesOnFromTheNewestCheckpoint) {
   EXPECT_DOUBLE_EQ(LineAt(15).elapsed_s, 3);
   Apply(20, "state { state: RUNNING } attempt: 2");
   EXPECT_EQ(StateLine("RUNNING"), "attempt 2: goes on from step 90");
+  EXPECT_EQ(StateLine("RUNNING", "on h:1"), "attempt 2: goes on from step 90 (on h:1)");
   Apply(30, "step { step: 190 epoch: 2 }");
   // 100 steps in 10 s: those before the checkpoint are not this attempt's.
   EXPECT_DOUBLE_EQ(*LineAt(30).remaining_s, 21);
