@@ -58,9 +58,9 @@ std::vector<ParameterUpdate::Decay> ParameterUpdate::FindDecays(const v1::Weight
 
 void ParameterUpdate::Apply(const kernels::KernelTable& kernels, ThreadPool& pool, int64_t step,
                             double learning_rate, std::span<float> gradient,
-                            std::span<float> parameters) {
+                            std::span<float> parameters, double* gradient_norm) {
   regularization_.AddGradient(pool, parameters, gradient);
-  clipping_.Apply(pool, gradient);
+  clipping_.Apply(pool, gradient, gradient_norm);
   DecayWeights(pool, learning_rate, parameters);
   for (const FlatRange& range : trainable_) {
     optimizer_.Apply(kernels, pool, step, learning_rate, range, gradient, parameters);

@@ -30,9 +30,11 @@ class ParameterUpdate {
     return regularization_.Penalty(pool, parameters);
   }
 
-  // Step number `step`, from 1. Changes the gradient too.
+  // Step number `step`, from 1. Changes the gradient too. `gradient_norm`, unless null: its
+  // Euclidean norm, regularizers included, before clipping.
   void Apply(const kernels::KernelTable& kernels, ThreadPool& pool, int64_t step,
-             double learning_rate, std::span<float> gradient, std::span<float> parameters);
+             double learning_rate, std::span<float> gradient, std::span<float> parameters,
+             double* gradient_norm = nullptr);
 
   // Flat vectors between steps, of the parameters' layout: the optimizer's and, if there is one,
   // the average of the weights, which comes last.

@@ -71,9 +71,10 @@ absl::Status PopulationStatistics::Step() {
   record.set_step(step_);
   record.set_epoch(1);
   record.set_step_in_epoch(step_);
-  events_.emplace_back().mutable_text()->set_text(
-      absl::StrCat("\"", name, "\": mean and variance of ", static_cast<int64_t>(moments->count),
-                   " values a channel"));
+  v1::Text& text = *events_.emplace_back().mutable_text();
+  text.set_text(absl::StrCat("\"", name, "\": mean and variance of ",
+                             static_cast<int64_t>(moments->count), " values a channel"));
+  text.set_step(step_);
   if (done()) {
     v1::EpochRecord& epoch = *events_.emplace_back().mutable_epoch();
     epoch.set_epoch(1);

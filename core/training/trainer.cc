@@ -15,6 +15,7 @@
 #include "core/network/weights_file.h"
 #include "core/numerics/float_environment.h"
 #include "core/training/augmentation.h"
+#include "core/training/batch_norm_report.h"
 #include "core/training/data_feed.h"
 #include "core/training/early_stopping.h"
 #include "core/training/evaluation.h"
@@ -69,7 +70,7 @@ struct Trainer::Impl {
         parameters(network.parameters_size()),
         buffers(network.buffers_size()),
         order(plan.train_samples),
-        recorder(plan, loss.StepNames()) {
+        recorder(plan, loss.StepNames(), *pool) {
     context.kernels = kernels::Kernels();
     context.pool = pool;
     context.collective = &collective;
@@ -103,7 +104,11 @@ struct Trainer::Impl {
   absl::Status NotFinite(TrainingPass::Loader load);
   std::string LossesBefore() const;
   void ApplyGradient();
+  // Of the batch that context.step is about: its samples, and its inputs.
+  std::span<const int32_t> BatchSamples() const;
+  void Load(const Tile& tile, float* x) const;
   absl::Status EndEpoch(int64_t epoch);
+  void ReportBatchNorm(int64_t epoch);
   void BeginProfile();
   void EndProfile();
   absl::Status CheckFiniteState() const;
@@ -134,6 +139,7 @@ struct Trainer::Impl {
   Batch batch;
   StepContext context;
   int64_t step = 0;
+  double gradient_norm = 0;  // of the last step that ended a record
   bool stopped_early = false;
   int64_t first_profiled_step = std::min(kWarmUpSteps, plan.total_steps - 1);  // from 0
   std::unique_ptr<StepProfile> profile;  // while steps are measured
@@ -178,27 +184,35 @@ void Trainer::Impl::ApplyGradient() {
   const StepTimer timer(profile.get(), StepPart::kOptimizer,
                         vectors * network.parameters_size() * kFloat);
   update.Apply(*context.kernels, *context.pool, step + 1, learning_rate.At(step), pass.gradient(),
-               parameters.span());
+               parameters.span(), recorder.EndsRecord(step + 1) ? &gradient_norm : nullptr);
+}
+
+std::span<const int32_t> Trainer::Impl::BatchSamples() const {
+  const int64_t first = context.step % plan.steps_per_epoch * training.batch_size();
+  return std::span<const int32_t>(order).subspan(first, batch.samples);
+}
+
+void Trainer::Impl::Load(const Tile& tile, float* x) const {
+  const int64_t epoch = context.step / plan.steps_per_epoch + 1;
+  const std::span<const int32_t> loaded = BatchSamples().subspan(tile.begin, tile.samples);
+  train.Inputs(*context.kernels, loaded, x);
+  for (int32_t sample : loaded) {
+    augmentation.Apply(epoch, sample, x);
+    x += network.input().size();
+  }
 }
 
 // On `samples` samples of the epoch from number `first` on.
 absl::Status Trainer::Impl::TrainBatch(int64_t first, int64_t samples) {
   const StepTimer timer(profile.get(), StepPart::kStep, samples);
-  const auto batch_samples = std::span<const int32_t>(order).subspan(first, samples);
   context.step = step;
-  const int64_t epoch = step / plan.steps_per_epoch + 1;
-  const auto load = [&](const Tile& tile, float* x) {
-    const std::span<const int32_t> loaded = batch_samples.subspan(tile.begin, tile.samples);
-    train.Inputs(*context.kernels, loaded, x);
-    for (int32_t sample : loaded) {
-      augmentation.Apply(epoch, sample, x);
-      x += network.input().size();
-    }
-  };
+  const auto load = [&](const Tile& tile, float* x) { Load(tile, x); };
   pass.Forward(context, parameters.data(), buffers.data(), load);
-  if (auto s = ComputeLoss(batch_samples, first, load); !s.ok()) return s;
+  if (auto s = ComputeLoss(BatchSamples(), first, load); !s.ok()) return s;
   pass.Backward(context, parameters.data());
+  recorder.BeginReduction();
   pass.Reduce(context);
+  recorder.EndReduction();
   ApplyGradient();
   return absl::OkStatus();
 }
@@ -242,7 +256,7 @@ absl::Status Trainer::Impl::Step() {
   if (auto s = TrainBatch(first, samples); !s.ok()) return s;
   if (auto s = collective.status(); !s.ok()) return s;
   const double rate = learning_rate.At(step++);
-  recorder.EndStep(step, samples, loss.StepValues(), rate);
+  recorder.EndStep(step, samples, loss.StepValues(), rate, gradient_norm);
   if (step % plan.steps_per_epoch == 0 || step == plan.total_steps) {
     if (auto s = EndEpoch(epoch); !s.ok()) return s;
   }
@@ -265,12 +279,30 @@ absl::Status Trainer::Impl::EndEpoch(int64_t epoch) {
   learning_rate.EndEpoch(record);
   if (early_stopping) {
     stopped_early = early_stopping->EndEpoch(record, published(), buffers.span());
-    if (done()) {
-      std::string text = early_stopping->Finish(published(), buffers.span());
-      if (!text.empty()) recorder.AddText(std::move(text));
-    }
   }
-  return absl::OkStatus();
+  ReportBatchNorm(epoch);
+  if (early_stopping && done()) {
+    std::string text = early_stopping->Finish(published(), buffers.span());
+    if (!text.empty()) recorder.AddText(step, v1::Text::INFO, std::move(text));
+  }
+  return collective.status();
+}
+
+// On the last batch once more, with the weights after its step.
+void Trainer::Impl::ReportBatchNorm(int64_t epoch) {
+  const BatchNormSchedule schedule(plan.steps_per_epoch);
+  if (!schedule.Reports(epoch, done())) return;
+  const double penalty = update.Penalty(*context.pool, parameters.span());
+  std::optional<v1::BatchNormReport> report = MeasureBatchNorm(
+      network, context, parameters.data(), buffers.span(), pass,
+      [&](const Tile& tile, float* x) { Load(tile, x); },
+      [&] { return loss.Probe(context, BatchSamples(), penalty, pass); });
+  if (!report) return;
+  report->set_epoch(epoch);
+  report->set_step(step);
+  std::string warning = schedule.Warns(epoch, done()) ? DescribeDisagreement(*report) : "";
+  recorder.AddBatchNorm(*std::move(report));
+  if (!warning.empty()) recorder.AddText(step, v1::Text::WARNING, std::move(warning));
 }
 
 // A step can overflow what no later loss will show: the last one's weights, a moving variance.

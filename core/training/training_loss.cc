@@ -60,6 +60,24 @@ double TrainingLoss::SumOverBatch(const StepContext& step, const float* values) 
   return node_sums_[0];
 }
 
+double TrainingLoss::SumLosses(const StepContext& step, size_t o, std::span<const int32_t> samples,
+                               int64_t first, TrainingPass& pass) {
+  const float scale = 1.0f / static_cast<float>(step.batch->global_samples) * objectives_[o].weight;
+  const Targets targets = data_.GatherTargets(o, samples, targets_[o]);
+  Measure(*step.kernels, o, first, std::ssize(samples), targets, scale, pass);
+  return SumOverBatch(step, scores_[o].losses(first));
+}
+
+double TrainingLoss::Probe(const StepContext& step, std::span<const int32_t> samples,
+                           double penalty, TrainingPass& pass) {
+  const auto count = static_cast<double>(step.batch->global_samples);
+  double value = penalty;
+  for (size_t o = 0; o < objectives_.size(); ++o) {
+    value += objectives_[o].weight * (SumLosses(step, o, samples, 0, pass) / count);
+  }
+  return value;
+}
+
 double TrainingLoss::Compute(const StepContext& step, std::span<const int32_t> samples,
                              int64_t first, double penalty, TrainingPass& pass) {
   const Batch& batch = *step.batch;
@@ -69,10 +87,7 @@ double TrainingLoss::Compute(const StepContext& step, std::span<const int32_t> s
   penalties_ += penalty * static_cast<double>(batch.global_samples);
   for (size_t o = 0; o < objectives_.size(); ++o) {
     const Objective& objective = objectives_[o];
-    const float scale = 1.0f / static_cast<float>(batch.global_samples) * objective.weight;
-    const Targets targets = data_.GatherTargets(o, samples, targets_[o]);
-    Measure(*step.kernels, o, first, rows, targets, scale, pass);
-    const double sum = SumOverBatch(step, scores_[o].losses(first));
+    const double sum = SumLosses(step, o, samples, first, pass);
     sums_[o] += sum;
     step_values_[0] += objective.weight * (sum / static_cast<double>(batch.global_samples));
     for (size_t m = 0; m < objective.metrics.size(); ++m) {

@@ -37,6 +37,11 @@ class TrainingLoss {
   double Compute(const StepContext& step, std::span<const int32_t> samples, int64_t first,
                  double penalty, TrainingPass& pass);
 
+  // The loss alone, of a batch that is no part of an epoch. Only between EndEpoch and the next
+  // Compute, whose memory it takes.
+  double Probe(const StepContext& step, std::span<const int32_t> samples, double penalty,
+               TrainingPass& pass);
+
   // Of what there is to say of each step: "loss", then those metrics that are in_steps().
   std::vector<std::string> StepNames() const;
   // The last Compute's values, by name.
@@ -52,6 +57,9 @@ class TrainingLoss {
   absl::Status Restore(const RunSnapshot& snapshot, int64_t samples);
 
  private:
+  // Of output o: the sum of the samples' losses.
+  double SumLosses(const StepContext& step, size_t o, std::span<const int32_t> samples,
+                   int64_t first, TrainingPass& pass);
   void Measure(const kernels::KernelTable& kernels, size_t o, int64_t first, int64_t rows,
                const Targets& targets, float scale, TrainingPass& pass);
   double SumOverBatch(const StepContext& step, const float* values);
