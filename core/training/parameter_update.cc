@@ -89,4 +89,19 @@ void ParameterUpdate::UpdateAverage(ThreadPool& pool, int64_t step,
   });
 }
 
+void ParameterUpdate::Save(RunSnapshot* snapshot) const {
+  for (size_t i = 0; i < slots().size(); ++i) snapshot->Add(SlotName(i), slots()[i].span());
+  if (average_.size() > 0) snapshot->Add("average", average_.span());
+}
+
+absl::Status ParameterUpdate::Restore(const RunSnapshot& snapshot) {
+  absl::Status status;
+  const std::span<AlignedBuffer<float>> slots = optimizer_.slots();
+  for (size_t i = 0; i < slots.size(); ++i) {
+    status.Update(snapshot.CopyTo(SlotName(i), slots[i].span()));
+  }
+  if (average_.size() > 0) status.Update(snapshot.CopyTo("average", average_.span()));
+  return status;
+}
+
 }  // namespace lockstep

@@ -5,8 +5,10 @@
 #include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "core/kernels/kernels.h"
 #include "core/network/network.h"
+#include "core/training/checkpoint.h"
 #include "core/training/gradient_clipping.h"
 #include "core/training/optimizer.h"
 #include "core/training/parameter_blocks.h"
@@ -40,6 +42,10 @@ class ParameterUpdate {
   std::span<const AlignedBuffer<float>> slots() const { return optimizer_.slots(); }
   std::span<float> average() { return average_.span(); }
   std::span<const float> average() const { return average_.span(); }
+
+  void Save(RunSnapshot* snapshot) const;
+  // INVALID_ARGUMENT when it does not fit.
+  absl::Status Restore(const RunSnapshot& snapshot);
 
  private:
   struct Decay {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace lockstep {
 namespace {
 
@@ -17,6 +19,20 @@ void WriteTiming(int64_t samples, int64_t steps, const StepTime& time, v1::Timin
   timing->set_compute_ms(mean_ms(time.compute));
   timing->set_wait_ms(mean_ms(time.wall - time.compute - time.reduce));
   timing->set_reduce_ms(mean_ms(time.reduce));
+}
+
+void SaveTime(const StepTime& time, v1::TimeState* state) {
+  state->set_wall_seconds(Seconds(time.wall).count());
+  state->set_compute_seconds(Seconds(time.compute).count());
+  state->set_reduce_seconds(Seconds(time.reduce).count());
+}
+
+StepTime RestoreTime(const v1::TimeState& state) {
+  const auto duration = [](double seconds) {
+    return std::chrono::round<StepTime::Duration>(Seconds(seconds));
+  };
+  return {duration(state.wall_seconds()), duration(state.compute_seconds()),
+          duration(state.reduce_seconds())};
 }
 
 }  // namespace
@@ -102,6 +118,39 @@ void Recorder::AddText(int64_t step, v1::Text::Severity severity, std::string te
   event->set_step(step);
   event->set_severity(severity);
   event->set_text(std::move(text));
+}
+
+void Recorder::Save(v1::RecorderState* state) const {
+  state->set_steps(steps_);
+  state->set_samples(samples_);
+  for (const Summary& summary : summaries_) {
+    v1::SummaryState& saved = *state->add_summaries();
+    saved.set_min(summary.min);
+    saved.set_sum(summary.sum);
+    saved.set_max(summary.max);
+    saved.set_last(summary.last);
+  }
+  SaveTime(time_, state->mutable_time());
+  state->set_epoch_samples(epoch_samples_);
+  SaveTime(epoch_time_, state->mutable_epoch_time());
+}
+
+absl::Status Recorder::Restore(const v1::RecorderState& state) {
+  if (state.summaries_size() != std::ssize(summaries_)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("checkpoint: does not fit the job: recorder has ", state.summaries_size(),
+                     " summaries, not ", summaries_.size()));
+  }
+  steps_ = state.steps();
+  samples_ = state.samples();
+  for (size_t m = 0; m < summaries_.size(); ++m) {
+    const v1::SummaryState& saved = state.summaries(static_cast<int>(m));
+    summaries_[m] = {saved.min(), saved.sum(), saved.max(), saved.last()};
+  }
+  time_ = RestoreTime(state.time());
+  epoch_samples_ = state.epoch_samples();
+  epoch_time_ = RestoreTime(state.epoch_time());
+  return absl::OkStatus();
 }
 
 }  // namespace lockstep

@@ -7,8 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "core/training/job_plan.h"
 #include "core/training/step_clock.h"
+#include "lockstep/v1/checkpoint.pb.h"
 #include "lockstep/v1/event.pb.h"
 
 namespace lockstep {
@@ -44,6 +46,11 @@ class Recorder {
   }
   // For people: what the run says after `step` steps.
   void AddText(int64_t step, v1::Text::Severity severity, std::string text);
+
+  // Without the records that have not been taken.
+  void Save(v1::RecorderState* state) const;
+  // INVALID_ARGUMENT when it is not of so many metrics.
+  absl::Status Restore(const v1::RecorderState& state);
 
   // The records since the last call.
   std::vector<v1::Event> Take() { return std::exchange(events_, {}); }

@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
-#include "core/data/digest.h"
 #include "core/inference/inference_pass.h"
 #include "core/kernels/peaks.h"
 #include "core/network/initial_weights.h"
@@ -25,6 +24,7 @@
 #include "core/training/parameter_update.h"
 #include "core/training/records.h"
 #include "core/training/shuffle.h"
+#include "core/training/state_hash.h"
 #include "core/training/training_loss.h"
 
 namespace lockstep {
@@ -113,6 +113,9 @@ struct Trainer::Impl {
   void EndProfile();
   absl::Status CheckFiniteState() const;
   std::string StateHash() const;
+  void OrderSamples();
+  RunSnapshot Save() const;
+  absl::Status Restore(const RunSnapshot& snapshot);
 
   const JobPlan plan;
   const v1::TrainingSpec& training;
@@ -128,8 +131,8 @@ struct Trainer::Impl {
   TrainingLoss loss;
   AlignedBuffer<float> parameters;
   AlignedBuffer<float> buffers;
-  std::vector<int32_t> order;                   // of the samples in the running epoch
-  std::array<double, kToldLosses> last_losses;  // of step s at s modulo their number
+  std::vector<int32_t> order;                     // of the samples in the running epoch
+  std::array<double, kToldLosses> last_losses{};  // of step s at s modulo their number
   std::optional<Evaluation> evaluation;
   std::optional<EarlyStopping> early_stopping;
   Recorder recorder;
@@ -138,7 +141,7 @@ struct Trainer::Impl {
   int64_t step = 0;
   double gradient_norm = 0;  // of the last step that ended a record
   bool stopped_early = false;
-  const int64_t first_profiled_step = std::min(kWarmUpSteps, plan.total_steps - 1);  // from 0
+  int64_t first_profiled_step = std::min(kWarmUpSteps, plan.total_steps - 1);  // from 0
   std::unique_ptr<StepProfile> profile;  // while steps are measured
 };
 
@@ -231,18 +234,21 @@ void Trainer::Impl::EndProfile() {
   profile.reset();
 }
 
+// Of the epoch of the next step.
+void Trainer::Impl::OrderSamples() {
+  if (training.shuffle()) {
+    ShuffledOrder(training.seed(), step / plan.steps_per_epoch + 1, order);
+  } else {
+    std::iota(order.begin(), order.end(), 0);
+  }
+}
+
 absl::Status Trainer::Impl::Step() {
   ResetFloatEnvironment();
   recorder.BeginStep();
   const int64_t in_epoch = step % plan.steps_per_epoch;
   const int64_t epoch = step / plan.steps_per_epoch + 1;
-  if (in_epoch == 0) {
-    if (training.shuffle()) {
-      ShuffledOrder(training.seed(), epoch, order);
-    } else {
-      std::iota(order.begin(), order.end(), 0);
-    }
-  }
+  if (in_epoch == 0) OrderSamples();
   const int64_t first = in_epoch * training.batch_size();
   const int64_t samples = std::min(training.batch_size(), plan.train_samples - first);
   SetSamples(samples, batch);
@@ -318,15 +324,53 @@ absl::Status Trainer::Impl::CheckFiniteState() const {
 }
 
 std::string Trainer::Impl::StateHash() const {
-  Hasher hasher(Hasher::Algorithm::kBlake2s256);
-  hasher.Update(std::as_bytes(parameters.span()));
-  hasher.Update(std::as_bytes(buffers.span()));
-  for (const AlignedBuffer<float>& slot : update.slots()) {
-    hasher.Update(std::as_bytes(slot.span()));
+  std::vector<std::span<const float>> vectors = {parameters.span(), buffers.span()};
+  for (const AlignedBuffer<float>& slot : update.slots()) vectors.push_back(slot.span());
+  vectors.push_back(update.average());
+  return HashState(vectors, step);
+}
+
+RunSnapshot Trainer::Impl::Save() const {
+  RunSnapshot snapshot;
+  snapshot.state.set_step(step);
+  snapshot.state.set_stopped_early(stopped_early);
+  snapshot.state.mutable_last_losses()->Add(last_losses.begin(), last_losses.end());
+  snapshot.Add("parameters", parameters.span());
+  snapshot.Add("buffers", buffers.span());
+  update.Save(&snapshot);
+  loss.Save(&snapshot);
+  recorder.Save(snapshot.state.mutable_recorder());
+  learning_rate.Save(snapshot.state.mutable_learning_rate());
+  if (early_stopping) early_stopping->Save(&snapshot);
+  return snapshot;
+}
+
+absl::Status Trainer::Impl::Restore(const RunSnapshot& snapshot) {
+  const v1::RunState& state = snapshot.state;
+  if (state.step() < 0 || state.step() > plan.total_steps ||
+      state.last_losses_size() != std::ssize(last_losses)) {
+    return absl::InvalidArgumentError(absl::StrCat("checkpoint: does not fit the job: step ",
+                                                   state.step(), " of ", plan.total_steps, " with ",
+                                                   state.last_losses_size(), " losses"));
   }
-  hasher.Update(std::as_bytes(update.average()));
-  hasher.Update(std::as_bytes(std::span(&step, 1)));
-  return hasher.Finish();
+  step = state.step();
+  stopped_early = state.stopped_early();
+  std::ranges::copy(state.last_losses(), last_losses.begin());
+  absl::Status status = snapshot.CopyTo("parameters", parameters.span());
+  status.Update(snapshot.CopyTo("buffers", buffers.span()));
+  status.Update(update.Restore(snapshot));
+  // The last epoch ends with the job.
+  const int64_t in_epoch = done() ? 0 : step % plan.steps_per_epoch;
+  status.Update(loss.Restore(snapshot, in_epoch * training.batch_size()));
+  status.Update(recorder.Restore(state.recorder()));
+  status.Update(learning_rate.Restore(state.learning_rate()));
+  if (early_stopping) status.Update(early_stopping->Restore(snapshot));
+  if (status.ok() && snapshot.vectors.size() != Save().vectors.size()) {
+    status = absl::InvalidArgumentError("checkpoint: has vectors that the job does not have");
+  }
+  if (in_epoch > 0) OrderSamples();
+  first_profiled_step = std::min(step + kWarmUpSteps, plan.total_steps - 1);
+  return status;
 }
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(
@@ -374,5 +418,8 @@ std::string Trainer::SerializeWeights() const {
   return WriteWeights(impl_->network, impl_->plan.spec.model(), impl_->step,
                       std::as_const(*impl_).published(), impl_->buffers.span());
 }
+
+RunSnapshot Trainer::Save() const { return impl_->Save(); }
+absl::Status Trainer::Restore(const RunSnapshot& snapshot) { return impl_->Restore(snapshot); }
 
 }  // namespace lockstep

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "core/layers/row_sums.h"
 #include "core/tensor/columns.h"
 
@@ -11,6 +12,9 @@ namespace {
 int64_t RowSize(std::span<const Objective> objectives) {
   return objectives.back().begin + objectives.back().columns;
 }
+
+// What the names of an output's vectors in a snapshot begin with.
+std::string ScoresName(size_t output) { return absl::StrCat("scores.", output, "."); }
 
 }  // namespace
 
@@ -128,6 +132,33 @@ std::vector<v1::Metric> TrainingLoss::EndEpoch() {
   penalties_ = 0;
   samples_ = 0;
   return metrics;
+}
+
+void TrainingLoss::Save(RunSnapshot* snapshot) const {
+  v1::EpochLossState& state = *snapshot->state.mutable_loss();
+  state.set_samples(samples_);
+  state.mutable_losses()->Add(sums_.begin(), sums_.end());
+  state.set_penalties(penalties_);
+  if (samples_ == 0) return;
+  for (size_t o = 0; o < scores_.size(); ++o) scores_[o].Save(ScoresName(o), samples_, snapshot);
+}
+
+absl::Status TrainingLoss::Restore(const RunSnapshot& snapshot, int64_t samples) {
+  const v1::EpochLossState& state = snapshot.state.loss();
+  if (state.samples() != samples || state.losses_size() != std::ssize(sums_)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "checkpoint: does not fit the job: loss is of ", state.samples(), " samples and ",
+        state.losses_size(), " outputs, not of ", samples, " and ", sums_.size()));
+  }
+  samples_ = samples;
+  sums_.assign(state.losses().begin(), state.losses().end());
+  penalties_ = state.penalties();
+  absl::Status status;
+  if (samples_ == 0) return status;
+  for (size_t o = 0; o < scores_.size(); ++o) {
+    status.Update(scores_[o].Restore(ScoresName(o), samples_, snapshot));
+  }
+  return status;
 }
 
 }  // namespace lockstep

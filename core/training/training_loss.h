@@ -6,10 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "core/layers/layer.h"
 #include "core/network/network.h"
 #include "core/network/training_pass.h"
 #include "core/tensor/aligned_buffer.h"
+#include "core/training/checkpoint.h"
 #include "core/training/data_feed.h"
 #include "core/training/objective.h"
 #include "core/training/target_feed.h"
@@ -47,6 +49,12 @@ class TrainingLoss {
 
   // Of the epoch that ends here, as DescribeScores.
   std::vector<v1::Metric> EndEpoch();
+
+  // What there is of the epoch under way.
+  void Save(RunSnapshot* snapshot) const;
+  // INVALID_ARGUMENT when it does not fit, or is not of the epoch's first `samples` samples (at
+  // most those of an epoch).
+  absl::Status Restore(const RunSnapshot& snapshot, int64_t samples);
 
  private:
   // Of output o: the sum of the samples' losses.

@@ -51,6 +51,22 @@ CLI::App* AddServe(CLI::App& app, ServeOptions& options) {
                    "Inference requests that may wait, for each model version")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
+  serve
+      ->add_option("--worker-grace-seconds", options.worker_grace_seconds,
+                   "How long a job waits for a lost worker that was not started here; then it is\n"
+                   "given to another")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
+  serve
+      ->add_option("--keep-jobs", options.keep_jobs,
+                   "Ended jobs beyond the newest so many are deleted, models stay; 0: all are kept")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  serve
+      ->add_option("--keep-jobs-days", options.keep_jobs_days,
+                   "Jobs that ended so many days ago are deleted, models stay; 0: none")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   return serve;
 }
 

@@ -29,6 +29,7 @@
 #include "server/api/model_service.h"
 #include "server/app/listen_address.h"
 #include "server/app/memory_limit.h"
+#include "server/app/ticker.h"
 #include "server/app/token_file.h"
 #include "server/jobs/job_manager.h"
 #include "server/jobs/job_service.h"
@@ -50,6 +51,7 @@ constexpr int kExecutorThreads = 4;
 constexpr int kMaxConcurrentStreams = 1024;
 // For calls that are under way when the server stops; then they are cancelled.
 constexpr std::chrono::seconds kDrain{2};
+constexpr absl::Duration kTick = absl::Milliseconds(200);
 
 // Why a server cannot start, and with which exit code.
 struct Refusal {
@@ -67,7 +69,7 @@ class Server {
   std::optional<Refusal> OpenData();
   std::optional<Refusal> Listen();
 
-  void StartLocalWorkers();
+  void StartWork();
   void Stop();
 
  private:
@@ -91,9 +93,11 @@ class Server {
   std::unique_ptr<Gate> gate_;
   std::unique_ptr<Gate> worker_gate_;
   std::vector<std::unique_ptr<grpc::Service>> services_;
+  WorkerService* workers_ = nullptr;  // one of them
   std::unique_ptr<grpc::Server> worker_server_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<Supervisor> supervisor_;
+  std::unique_ptr<Ticker> ticker_;
 };
 
 std::optional<Refusal> Server::CheckOptions() {
@@ -151,6 +155,10 @@ absl::Status Server::OpenStores() {
   jobs.runs_directory = directory_->runs();
   jobs.max_job_memory_bytes = options_.max_job_memory_mb > 0 ? options_.max_job_memory_mb << 20
                                                              : MemoryLimitBytes() / 4 * 3;
+  jobs.worker_grace =
+      std::chrono::milliseconds(static_cast<int64_t>(1e3 * options_.worker_grace_seconds));
+  jobs.keep_jobs = options_.keep_jobs;
+  jobs.keep_jobs_for = absl::Hours(24) * options_.keep_jobs_days;
   jobs.on_published = [models = models_.get()](const std::string& name, int64_t version) {
     models->Published(name, version);
   };
@@ -171,9 +179,11 @@ std::optional<Refusal> Server::OpenData() {
 // Workers find only what they need, on a socket that only this user can open (see Serve).
 std::unique_ptr<grpc::Server> Server::ListenForWorkers() {
   worker_gate_ = std::make_unique<Gate>(worker_token_, &executor_);
-  services_.push_back(std::make_unique<WorkerService>(worker_token_, jobs_.get()));
+  auto workers = std::make_unique<WorkerService>(worker_token_, jobs_.get());
+  workers_ = workers.get();
+  services_.push_back(std::move(workers));
   grpc::ServerBuilder builder;
-  builder.RegisterService(services_.back().get());
+  builder.RegisterService(workers_);
   services_.push_back(std::make_unique<BlobService>(worker_gate_.get(), blobs_.get()));
   builder.RegisterService(services_.back().get());
   builder.AddListeningPort("unix:" + directory_->worker_socket(),
@@ -231,7 +241,8 @@ std::optional<Refusal> Server::Listen() {
   return std::nullopt;
 }
 
-void Server::StartLocalWorkers() {
+void Server::StartWork() {
+  ticker_ = std::make_unique<Ticker>(kTick, [this] { jobs_->Tick(); });
   if (options_.local_workers == 0) return;
   Supervisor::Options workers;
   workers.workers = options_.local_workers;
@@ -247,7 +258,9 @@ void Server::Stop() {
   if (directory_ != nullptr) RemoveFile(directory_->address()).IgnoreError();
   if (server_ != nullptr) server_->GetHealthCheckService()->SetServingStatus(false);
   // Jobs stay as they are: the next server takes them up.
+  ticker_.reset();
   if (jobs_ != nullptr) jobs_->Stop();
+  if (workers_ != nullptr) workers_->Stop();
   supervisor_.reset();
   if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now() + kDrain);
   if (worker_server_ != nullptr) worker_server_->Shutdown(std::chrono::system_clock::now());
@@ -282,7 +295,7 @@ int Serve(const ServeOptions& options) {
     server.Stop();
     return refusal->exit_code;
   }
-  server.StartLocalWorkers();
+  server.StartWork();
   WaitForStopSignal();
   server.Stop();
   spdlog::info("server stopped");

@@ -18,8 +18,11 @@ struct ServeOptions {
   std::string token_file;  // empty: clients need no token
   bool insecure = false;   // allows that beyond this machine
   int max_message_mb = 64;
-  int64_t max_job_memory_mb = 0;  // 0: three quarters of the memory there is
-  int max_queue = 256;            // inference requests waiting, for each model version
+  int64_t max_job_memory_mb = 0;     // 0: three quarters of the memory there is
+  int max_queue = 256;               // inference requests waiting, for each model version
+  double worker_grace_seconds = 10;  // a lost worker that the server did not start may come back
+  int64_t keep_jobs = 0;             // ended jobs beyond the newest so many are deleted; 0: none
+  double keep_jobs_days = 0;         // those that ended longer ago are deleted; 0: none
 };
 
 // Runs a server until SIGTERM or SIGINT, which the caller must have blocked before any thread was

@@ -57,15 +57,21 @@ std::optional<Record> ParseRecord(std::string_view bytes) {
   return record;
 }
 
-// The part of a record that every run of a job must repeat, as bytes: so that doubles are compared
+// The part of an event that every run of a job must repeat, as bytes: so that doubles are compared
 // by their bits.
-std::string Promised(v1::Event event) {
+std::string Promised(const v1::Event& event) {
   if (event.has_step()) {
-    event.mutable_step()->clear_timing();
-    return event.step().SerializeAsString();
+    v1::StepRecord step = event.step();
+    step.clear_timing();
+    return step.SerializeAsString();
   }
-  event.mutable_epoch()->clear_timing();
-  return event.epoch().SerializeAsString();
+  if (event.has_epoch()) {
+    v1::EpochRecord epoch = event.epoch();
+    epoch.clear_timing();
+    return epoch.SerializeAsString();
+  }
+  if (event.has_batch_norm()) return event.batch_norm().SerializeAsString();
+  return event.text().SerializeAsString();
 }
 
 }  // namespace
@@ -94,64 +100,147 @@ absl::Status EventLog::Load() {
     while (std::optional<Record> record = ParseRecord(rest)) {
       if (record->event.sequence() != static_cast<int64_t>(ends_.size())) break;
       Index(record->event);
+      if (record->event.has_state()) last_state_ = record->event;
       ends_.push_back(ends_.back() + record->bytes);
       rest.remove_prefix(record->bytes);
     }
     damaged = rest.size() == window->size();  // a window holds at least one whole record
   }
-  if (!damaged) return absl::OkStatus();
-  spdlog::warn("event log cut path={} bytes_dropped={} last_sequence={}", file_.path(),
-               *size - ends_.back(), ends_.size() - 1);
-  if (absl::Status s = file_.Truncate(ends_.back()); !s.ok()) return s;
+  if (damaged) {
+    spdlog::warn("event log cut path={} bytes_dropped={} last_sequence={}", file_.path(),
+                 *size - ends_.back(), ends_.size() - 1);
+    if (absl::Status s = file_.Truncate(ends_.back()); !s.ok()) return s;
+  }
+  // A server that was killed may have written these records but not waited for the disk.
   return file_.Sync();
 }
 
-std::vector<EventLog::Place>* EventLog::PlacesOf(const v1::Event& event, int64_t* key) {
-  if (event.has_step()) {
-    *key = event.step().step();
-    return &steps_;
-  }
-  if (event.has_epoch()) {
-    *key = event.epoch().epoch();
-    return &epochs_;
-  }
-  return nullptr;
+std::optional<EventLog::Key> EventLog::KeyOf(const v1::Event& event) {
+  if (event.has_step()) return Key{kStep, event.step().step()};
+  if (event.has_epoch()) return Key{kEpoch, event.epoch().epoch()};
+  if (event.has_batch_norm()) return Key{kBatchNorm, event.batch_norm().epoch()};
+  if (event.has_text() && event.text().step() > 0) return Key{kText, event.text().step()};
+  if (event.has_profile()) return Key{kProfile, event.attempt()};
+  return std::nullopt;
 }
 
 void EventLog::Index(const v1::Event& event) {
-  int64_t key;
-  if (auto* places = PlacesOf(event, &key)) places->push_back({key, event.sequence()});
+  if (const std::optional<Key> key = KeyOf(event)) {
+    places_[key->kind].push_back({key->number, event.sequence()});
+  }
 }
 
-absl::StatusOr<bool> EventLog::IsReplay(const v1::Event& event) {
-  int64_t key;
-  const std::vector<Place>* places = PlacesOf(event, &key);
-  if (places == nullptr || places->empty() || key > places->back().key) return false;
-  const auto place = std::lower_bound(places->begin(), places->end(), key,
-                                      [](const Place& p, int64_t k) { return p.key < k; });
-  const std::string what = absl::StrCat(event.has_step() ? "step " : "epoch ", key);
-  if (place->key != key) {
-    return absl::DataLossError(absl::StrCat("the run before did not log ", what));
+v1::Event EventLog::last_state() const {
+  absl::MutexLock lock(&append_mutex_);
+  return last_state_;
+}
+
+absl::StatusOr<std::vector<v1::EpochRecord>> EventLog::Epochs(int64_t count) const {
+  absl::MutexLock lock(&append_mutex_);
+  const std::span<const Place> all = places_[kEpoch];
+  const size_t wanted = count == 0 ? all.size() : std::min(all.size(), static_cast<size_t>(count));
+  std::vector<v1::EpochRecord> records;
+  for (const Place& place : all.last(wanted)) {
+    absl::StatusOr<Batch> batch = Read(place.sequence, 1);
+    if (!batch.ok()) return batch.status();
+    records.push_back(std::move(*batch->events[0].mutable_epoch()));
   }
-  absl::StatusOr<Batch> logged = Read(place->sequence, 1);
-  if (!logged.ok()) return logged.status();
-  if (Promised(logged->events[0]) != Promised(event)) {
+  return records;
+}
+
+void EventLog::ForgetAfter(int64_t sequence) {
+  for (std::vector<Place>& places : places_) {
+    while (!places.empty() && places.back().sequence > sequence) places.pop_back();
+  }
+}
+
+absl::StatusOr<bool> EventLog::IsReplay(const v1::Event& event,
+                                        std::span<const v1::Event* const> fresh) {
+  const std::optional<Key> key = KeyOf(event);
+  if (!key.has_value()) return false;
+  const std::vector<Place>& places = places_[key->kind];
+  if (key->kind == kProfile) {
+    return std::any_of(places.begin(), places.end(),
+                       [&](const Place& place) { return place.number == key->number; });
+  }
+
+  const std::string what = key->kind == kStep    ? absl::StrCat("step ", key->number)
+                           : key->kind == kEpoch ? absl::StrCat("epoch ", key->number)
+                           : key->kind == kBatchNorm
+                               ? absl::StrCat("the BatchNorm report of epoch ", key->number)
+                               : absl::StrCat("the text of step ", key->number);
+  const std::string promised = Promised(event);
+  const int64_t on_disk = last_sequence();
+  auto place = std::lower_bound(places.begin(), places.end(), key->number,
+                                [](const Place& p, int64_t number) { return p.number < number; });
+  for (; place != places.end() && place->number == key->number; ++place) {
+    std::string logged;
+    if (place->sequence > on_disk) {
+      logged = Promised(*fresh[place->sequence - on_disk - 1]);
+    } else {
+      absl::StatusOr<Batch> batch = Read(place->sequence, 1);
+      if (!batch.ok()) return batch.status();
+      logged = Promised(batch->events[0]);
+    }
+    if (logged == promised) return true;
+    if (key->kind == kText) continue;  // a step may have several
     return absl::DataLossError(absl::StrCat(
         what, " differs from the run before: the same job must give the same bits; event ",
         place->sequence, " of the log has what was there"));
   }
-  return true;
+
+  // The run before may have been torn off after any event, but then has nothing that comes later.
+  int64_t reached = places.empty() ? key->number : places.back().number;
+  if (key->kind == kText && !places_[kStep].empty()) {
+    reached = std::max(reached, places_[kStep].back().number);
+  }
+  if (key->number < reached) {
+    return absl::DataLossError(absl::StrCat("the run before did not log ", what));
+  }
+  return false;
+}
+
+absl::Status EventLog::WriteFresh(std::span<v1::Event> events, int64_t sequence, int64_t offset,
+                                  std::vector<int64_t>* ends) {
+  const absl::Time now = absl::Now();
+  std::string records;
+  std::vector<const v1::Event*> fresh;
+  for (v1::Event& event : events) {
+    absl::StatusOr<bool> replay = IsReplay(event, fresh);
+    if (!replay.ok()) return replay.status();
+    event.set_sequence(*replay ? 0 : ++sequence);
+    if (*replay) continue;
+    event.mutable_time()->set_seconds(absl::ToUnixSeconds(now));
+    event.mutable_time()->set_nanos(static_cast<int>(
+        (now - absl::FromUnixSeconds(event.time().seconds())) / absl::Nanoseconds(1)));
+    const size_t begin = records.size();
+    AppendRecord(event, &records);
+    if (records.size() - begin > kMaxRecordBytes) {
+      return absl::InvalidArgumentError(absl::StrCat("an event of ", records.size() - begin,
+                                                     " bytes is more than ", kMaxRecordBytes));
+    }
+    Index(event);
+    fresh.push_back(&event);
+    ends->push_back(offset + static_cast<int64_t>(records.size()));
+  }
+  if (fresh.empty()) return absl::OkStatus();
+  return WriteDurably(offset, records);
 }
 
 absl::Status EventLog::WriteDurably(int64_t offset, const std::string& records) {
-  if (!failure_.ok()) return failure_;
-  if (absl::Status s = file_.WriteAt(offset, records); !s.ok()) {
-    // Half a record would hide those after it.
-    failure_ = file_.Truncate(offset);
-    return s;
+  if (end_unknown_) {
+    // Half a record would hide those after it; and what a failed sync left in the file may be in
+    // memory only.
+    if (absl::Status s = file_.Truncate(offset); !s.ok()) return s;
+    if (absl::Status s = file_.Sync(); !s.ok()) return s;
+    end_unknown_ = false;
   }
-  failure_ = file_.Sync();
-  return failure_;
+  absl::Status status = file_.WriteAt(offset, records);
+  if (status.ok()) status = file_.Sync();
+  if (status.ok()) return status;
+  end_unknown_ = true;
+  file_.Truncate(offset).IgnoreError();  // a full disk needs its room; the next Append makes sure
+  return status;
 }
 
 absl::Status EventLog::Append(std::span<v1::Event> events) {
@@ -165,30 +254,16 @@ absl::Status EventLog::Append(std::span<v1::Event> events) {
       sequence = static_cast<int64_t>(ends_.size()) - 1;
       offset = ends_.back();
     }
-    const absl::Time now = absl::Now();
-    std::string records;
-    std::vector<const v1::Event*> fresh;
     std::vector<int64_t> ends;
-    for (v1::Event& event : events) {
-      absl::StatusOr<bool> replay = IsReplay(event);
-      if (!replay.ok()) return replay.status();
-      event.set_sequence(*replay ? 0 : ++sequence);
-      if (*replay) continue;
-      event.mutable_time()->set_seconds(absl::ToUnixSeconds(now));
-      event.mutable_time()->set_nanos(static_cast<int>(
-          (now - absl::FromUnixSeconds(event.time().seconds())) / absl::Nanoseconds(1)));
-      const size_t begin = records.size();
-      AppendRecord(event, &records);
-      if (records.size() - begin > kMaxRecordBytes) {
-        return absl::InvalidArgumentError(absl::StrCat("an event of ", records.size() - begin,
-                                                       " bytes is more than ", kMaxRecordBytes));
-      }
-      fresh.push_back(&event);
-      ends.push_back(offset + static_cast<int64_t>(records.size()));
+    if (absl::Status s = WriteFresh(events, sequence, offset, &ends); !s.ok()) {
+      ForgetAfter(sequence);
+      for (v1::Event& event : events) event.clear_sequence();
+      return s;
     }
-    if (fresh.empty()) return absl::OkStatus();
-    if (absl::Status s = WriteDurably(offset, records); !s.ok()) return s;
-    for (const v1::Event* event : fresh) Index(*event);
+    if (ends.empty()) return absl::OkStatus();
+    for (const v1::Event& event : events) {
+      if (event.has_state()) last_state_ = event;
+    }
     absl::MutexLock lock(&mutex_);
     ends_.insert(ends_.end(), ends.begin(), ends.end());
   }

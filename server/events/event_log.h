@@ -1,10 +1,12 @@
 #ifndef LOCKSTEP_SERVER_EVENTS_EVENT_LOG_H_
 #define LOCKSTEP_SERVER_EVENTS_EVENT_LOG_H_
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -31,15 +33,25 @@ class EventLog {
   static absl::StatusOr<std::unique_ptr<EventLog>> Open(const std::string& path);
 
   // Gives the events their sequence numbers and time, writes and fsyncs them all at once, then
-  // wakes the watchers. Step and epoch records that are in the log already (an earlier attempt
-  // wrote them) are compared, all but timing, and dropped, their sequence left 0; a difference is
-  // DATA_LOSS, names the step, and appends nothing. INVALID_ARGUMENT for an event beyond 1 MiB,
-  // FAILED_PRECONDITION once closed.
+  // wakes the watchers.
+  //
+  // What a run says again is dropped, its sequence left 0, whether an earlier attempt said it or
+  // the same one: step and epoch records, BatchNorm reports and texts of a step after they have
+  // been compared, all but timing; a profile if its attempt has one. A difference, also one that
+  // the run before had nothing of though it came further, is DATA_LOSS and names the step.
+  //
+  // On an error nothing has been appended, and the same events may be appended again: after a
+  // failed write (see IsStorageFailure) that makes the end of the file good first. INVALID_ARGUMENT
+  // for an event beyond 1 MiB, FAILED_PRECONDITION once closed.
   absl::Status Append(std::span<v1::Event> events);
   // Nothing more will come: watchers that have read everything are told so.
   absl::Status Close();
 
   int64_t last_sequence() const;
+  // The newest state event; without one an event without a state.
+  v1::Event last_state() const;
+  // The newest `count` epoch records, oldest first; 0: all.
+  absl::StatusOr<std::vector<v1::EpochRecord>> Epochs(int64_t count) const;
 
   // Waits for events from `sequence` on. As soon as there are any, or the log is closed, calls
   // `ready` once, from another thread or this one; it must not block. Returns a ticket.
@@ -56,9 +68,15 @@ class EventLog {
   absl::StatusOr<Batch> Read(int64_t sequence, int limit) const;
 
  private:
-  // Where the records of one kind are, by the step or epoch they are about, which only ever grows.
+  // The kinds of events that a run says again, each found by a number of its own: its step, epoch
+  // or, for a profile, attempt.
+  enum Kind { kStep, kEpoch, kBatchNorm, kText, kProfile, kKinds };
+  struct Key {
+    Kind kind;
+    int64_t number;
+  };
   struct Place {
-    int64_t key;
+    int64_t number;
     int64_t sequence;
   };
   struct Watcher {
@@ -69,12 +87,18 @@ class EventLog {
   explicit EventLog(File file) : file_(std::move(file)) {}
 
   absl::Status Load();
-  // For step and epoch records where they are listed and what for; null for others.
-  std::vector<Place>* PlacesOf(const v1::Event& event, int64_t* key)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mutex_);
+  // Nothing for events that are never dropped.
+  static std::optional<Key> KeyOf(const v1::Event& event);
   void Index(const v1::Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mutex_);
-  absl::StatusOr<bool> IsReplay(const v1::Event& event)
+  // Undoes Index for all events after `sequence`.
+  void ForgetAfter(int64_t sequence) ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mutex_);
+  // `fresh` are the events that will follow the last one of the file.
+  absl::StatusOr<bool> IsReplay(const v1::Event& event, std::span<const v1::Event* const> fresh)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mutex_);
+  // Writes all but the replays after the event `sequence`, which ends at `offset`; adds to `ends`
+  // where each of them ends.
+  absl::Status WriteFresh(std::span<v1::Event> events, int64_t sequence, int64_t offset,
+                          std::vector<int64_t>* ends) ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mutex_);
   absl::Status WriteDurably(int64_t offset, const std::string& records)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(append_mutex_);
   bool IsDue(const Watcher& watcher) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -83,10 +107,12 @@ class EventLog {
   const File file_;
 
   // Held by the writer while it waits for the disk, which readers and watchers must not.
-  absl::Mutex append_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
-  std::vector<Place> steps_ ABSL_GUARDED_BY(append_mutex_);
-  std::vector<Place> epochs_ ABSL_GUARDED_BY(append_mutex_);
-  absl::Status failure_ ABSL_GUARDED_BY(append_mutex_);  // of a sync: the file's end is unknown
+  mutable absl::Mutex append_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);
+  // By kind; ascending in both numbers, but for profiles, of which there are few.
+  std::array<std::vector<Place>, kKinds> places_ ABSL_GUARDED_BY(append_mutex_);
+  v1::Event last_state_ ABSL_GUARDED_BY(append_mutex_);  // of those on disk
+  // A write or sync failed: what lies beyond the last event that is indexed is unknown.
+  bool end_unknown_ ABSL_GUARDED_BY(append_mutex_) = false;
 
   mutable absl::Mutex mutex_;
   // ends_[s] is where the record of sequence s ends and the next begins; ends_[0] is 0.

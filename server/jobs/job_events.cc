@@ -5,6 +5,8 @@
 namespace lockstep {
 namespace {
 
+constexpr size_t kMaxEpochHashes = 1000;
+
 void SetMetric(const std::string& name, double value, v1::Progress& progress) {
   for (v1::Metric& metric : *progress.mutable_metrics()) {
     if (metric.name() == name) {
@@ -50,12 +52,13 @@ void UpdateProgress(const v1::Event& event, v1::Job& job) {
   }
 }
 
-void ResetProgress(v1::Job& job) {
-  job.mutable_progress()->set_step(0);
-  job.mutable_progress()->clear_metrics();
+void ResetProgress(int64_t step, v1::Job& job) {
+  job.mutable_progress()->set_step(step);
+  if (step == 0) job.mutable_progress()->clear_metrics();
 }
 
-v1::Receipt MakeReceipt(const v1::Job& job, const v1::Dataset& train, const v1::Success& success) {
+v1::Receipt MakeReceipt(const v1::Job& job, const v1::Dataset& train, const v1::Success& success,
+                        std::span<const v1::EpochRecord> epochs) {
   v1::Receipt receipt;
   receipt.set_job_id(job.id());
   receipt.set_fingerprint(job.fingerprint());
@@ -65,6 +68,15 @@ v1::Receipt MakeReceipt(const v1::Job& job, const v1::Dataset& train, const v1::
   receipt.set_shards(job.spec().training().shards());
   receipt.set_steps(success.steps());
   receipt.set_state_hash(success.state_hash());
+  *receipt.mutable_spec() = job.spec();
+  const size_t every = (epochs.size() + kMaxEpochHashes - 1) / kMaxEpochHashes;
+  for (const v1::EpochRecord& epoch : epochs) {
+    if (epoch.epoch() % static_cast<int64_t>(every) != 0) continue;
+    v1::EpochHash& hash = *receipt.add_epochs();
+    hash.set_epoch(epoch.epoch());
+    hash.set_step(epoch.step());
+    hash.set_state_hash(epoch.state_hash());
+  }
   return receipt;
 }
 

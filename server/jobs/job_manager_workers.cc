@@ -1,157 +1,299 @@
-// How jobs meet workers, and what comes of it. The clients' side is in job_manager.cc.
+// What workers say, and what comes of it.
 
 #include <google/protobuf/util/time_util.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "server/jobs/job_events.h"
 #include "server/jobs/job_manager.h"
+#include "server/jobs/kept_checkpoints.h"
 
 namespace lockstep {
 namespace {
 
 using google::protobuf::util::TimeUtil;
 
-// A job that takes its workers down must not do so for ever.
-constexpr int kMaxLosses = 5;
+// How a finished epoch's hash differs from what the job is to verify; empty: it does not.
+std::string Difference(const v1::Verification& wanted, const v1::EpochRecord& epoch) {
+  const auto hash = std::find_if(wanted.epochs().begin(), wanted.epochs().end(),
+                                 [&](const auto& h) { return h.epoch() == epoch.epoch(); });
+  if (hash == wanted.epochs().end() || hash->state_hash() == epoch.state_hash()) return "";
+  return absl::StrCat("not verified: the state hash after epoch ", epoch.epoch(), " (step ",
+                      epoch.step(), ") is ", epoch.state_hash(), ", the receipt has ",
+                      hash->state_hash());
+}
 
-std::string Name(const v1::Hello& hello) { return absl::StrCat(hello.host(), ":", hello.pid()); }
-
-v1::ServerMessage CancelMessage(const v1::Job& job) {
-  v1::ServerMessage message;
-  message.set_job_id(job.id());
-  message.set_attempt(job.attempt());
-  message.mutable_cancel();
-  return message;
+std::string Difference(const v1::Verification& wanted, const v1::Success& success) {
+  if (wanted.steps() != success.steps()) {
+    return absl::StrCat("not verified: training ended after step ", success.steps(),
+                        ", by the receipt it ended after step ", wanted.steps());
+  }
+  if (wanted.state_hash() == success.state_hash()) return "";
+  return absl::StrCat("not verified: the state hash at the end (step ", success.steps(), ") is ",
+                      success.state_hash(), ", the receipt has ", wanted.state_hash());
 }
 
 }  // namespace
 
-JobManager::WorkerId JobManager::Join(const v1::Hello& hello, WorkerLink* link) {
+std::string WorkerName(const v1::Hello& hello) {
+  return absl::StrCat(hello.host(), ":", hello.pid());
+}
+
+WorkerId JobManager::Join(const v1::WorkerMessage& message, WorkerLink* link) {
   absl::MutexLock lock(&mu_);
   const WorkerId id = next_worker_++;
-  Worker& worker = workers_[id];
-  worker.hello = hello;
+  ConnectedWorker& worker = workers_[id];
+  worker.hello = message.hello();
   worker.hello.clear_token();
   worker.link = link;
-  spdlog::info("worker joined worker={} at={} threads={} build=\"{}\"", id, Name(hello),
-               hello.threads(), hello.build());
+  spdlog::info("worker joined worker={} at={} threads={} build=\"{}\" job={}", id,
+               WorkerName(worker.hello), worker.hello.threads(), worker.hello.build(),
+               message.job_id());
+  if (!message.job_id().empty()) Rejoin(id, worker, message);
   Schedule();
   return id;
 }
 
-void JobManager::Handle(WorkerId id, v1::WorkerMessage message) {
+void JobManager::Rejoin(WorkerId id, ConnectedWorker& worker, const v1::WorkerMessage& message) {
+  // Busy until it says that it has stopped, whatever it is at.
+  worker.job_id = message.job_id();
+  worker.attempt = message.attempt();
+  worker.threads = worker.hello.threads();
+  const auto found = active_.find(message.job_id());
+  ActiveJob* active = found == active_.end() ? nullptr : &found->second;
+  // Its stream may have ended without our having heard of it yet.
+  const auto old = active == nullptr ? workers_.end() : workers_.find(active->worker);
+  const bool is_its_worker =
+      active != nullptr &&
+      (active->worker == 0 ||
+       (old != workers_.end() && WorkerName(old->second.hello) == WorkerName(worker.hello)));
+  const bool counts = is_its_worker && active->job.attempt() == message.attempt() &&
+                      active->job.state() != v1::QUEUED;
+  if (!counts) {
+    v1::ServerMessage cancel;
+    cancel.set_job_id(message.job_id());
+    cancel.set_attempt(message.attempt());
+    cancel.mutable_cancel();
+    return worker.link->Send(std::move(cancel));
+  }
+  if (old != workers_.end()) old->second.job_id.clear();
+  active->worker = id;
+  if (active->job.state() == v1::RUNNING) {
+    worker.threads = active->job.worker().threads();
+    LogText(*active, v1::Text::INFO,
+            absl::StrCat("its worker ", WorkerName(worker.hello), " is back"));
+  } else {
+    v1::ServerMessage yield;
+    yield.mutable_yield();
+    Send(*active, std::move(yield));
+  }
+}
+
+absl::Status JobManager::Handle(WorkerId id, const v1::WorkerMessage& message) {
   absl::MutexLock lock(&mu_);
-  Worker& worker = workers_.at(id);
-  ActiveJob* active = Current(id, message);
+  ConnectedWorker& worker = workers_.at(id);
+  if (worker.job_id != message.job_id() || worker.attempt != message.attempt()) {
+    return absl::OkStatus();
+  }
+  const auto found = active_.find(message.job_id());
+  const bool counts = found != active_.end() && found->second.worker == id &&
+                      found->second.job.attempt() == message.attempt();
+  ActiveJob* const active = counts ? &found->second : nullptr;
+  if (message.has_outcome()) worker.job_id.clear();  // nobody tells it to stop any more
+  const absl::Status status = active == nullptr ? absl::OkStatus() : HandleKind(*active, message);
+  if (!status.ok()) {
+    worker.job_id = message.job_id();
+    Hold(worker, status);
+    return status;
+  }
+  EndHold(worker);
+  if (message.number() > 0) {
+    v1::ServerMessage acknowledgement;
+    acknowledgement.set_job_id(message.job_id());
+    acknowledgement.set_attempt(message.attempt());
+    acknowledgement.mutable_acknowledgement()->set_number(message.number());
+    worker.link->Send(std::move(acknowledgement));
+  }
+  if (message.has_outcome()) {
+    worker.attempt = 0;
+    worker.threads = 0;
+    // Of a job that is queued or paused now the worker has saved what there was.
+    if (const auto left = active_.find(message.job_id());
+        left != active_.end() && left->second.worker == id) {
+      left->second.worker = 0;
+      left->second.log = nullptr;
+    }
+    Schedule();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status JobManager::HandleKind(ActiveJob& active, const v1::WorkerMessage& message) {
   switch (message.kind_case()) {
     case v1::WorkerMessage::kReport:
-      if (active != nullptr) HandleReport(*active, std::move(*message.mutable_report()));
-      break;
+      return HandleReport(active, message.report());
+    case v1::WorkerMessage::kCheckpoint:
+      return HandleCheckpoint(active, message.checkpoint());
     case v1::WorkerMessage::kSnapshot:
-      if (active != nullptr) HandleSnapshot(*active, message.snapshot());
-      break;
+      HandleSnapshot(active, message.snapshot());
+      return absl::OkStatus();
     case v1::WorkerMessage::kOutcome:
-      if (worker.job_id != message.job_id() || worker.attempt != message.attempt()) break;
-      worker.job_id.clear();
-      worker.attempt = 0;
-      if (active != nullptr) HandleOutcome(*active, message.outcome());
-      Schedule();
-      break;
+      return HandleOutcome(active, message.outcome());
     default:
-      spdlog::warn("worker sent something unexpected worker={} kind={}", id,
+      spdlog::warn("worker sent something unexpected job={} kind={}", active.job.id(),
                    static_cast<int>(message.kind_case()));
+      return absl::OkStatus();
   }
 }
 
 void JobManager::Leave(WorkerId id, const std::string& reason) {
   absl::MutexLock lock(&mu_);
-  const auto worker = workers_.find(id);
-  const std::string job_id = worker->second.job_id;
-  const std::string name = Name(worker->second.hello);
-  workers_.erase(worker);
-  spdlog::info("worker left worker={} at={} job={} reason=\"{}\"", id, name, job_id, reason);
+  const ConnectedWorker worker = workers_.at(id);
+  workers_.erase(id);
+  spdlog::info("worker left worker={} at={} job={} reason=\"{}\"", id, WorkerName(worker.hello),
+               worker.job_id, reason);
   if (stopping_) return;
-  const auto active = active_.find(job_id);
-  if (active != active_.end() && active->second.worker == id) {
-    Lose(active->second, absl::StrCat("lost worker ", name, ": ", reason));
+  if (const auto found = active_.find(worker.job_id);
+      found != active_.end() && found->second.worker == id) {
+    ActiveJob& active = found->second;
+    active.worker = 0;
+    active.lost_because = absl::StrCat("lost worker ", WorkerName(worker.hello), ": ", reason);
+    active.grace_end = options_.now();
+    // One that we started has died; another may only have lost us.
+    if (!worker.hello.supervised()) active.grace_end += options_.worker_grace;
+    AnswerWeights(active, absl::UnavailableError("the job has just lost its worker"));
+    if (active.grace_end <= options_.now()) Lose(active, active.lost_because);
   }
   Schedule();
 }
 
-JobManager::ActiveJob* JobManager::Current(WorkerId worker, const v1::WorkerMessage& message) {
-  const auto active = active_.find(message.job_id());
-  if (active == active_.end()) return nullptr;
-  const bool current = active->second.job.state() == v1::RUNNING &&
-                       active->second.worker == worker &&
-                       active->second.job.attempt() == message.attempt();
-  return current ? &active->second : nullptr;
-}
-
-void JobManager::Schedule() {
-  if (stopping_) return;
-  for (auto& [id, worker] : workers_) {
-    if (queue_.empty()) return;
-    if (!worker.job_id.empty()) continue;
-    ActiveJob& active = active_.at(queue_.begin()->second);
-    if (absl::Status status = Assign(active, id, worker); !status.ok()) {
-      // The store cannot be written. The job stays where it is until something else happens.
-      spdlog::error("cannot start job={} status=\"{}\"", active.job.id(), status.ToString());
-      return;
-    }
-  }
-}
-
-absl::Status JobManager::Assign(ActiveJob& active, WorkerId id, Worker& worker) {
+void JobManager::Hold(ConnectedWorker& worker, const absl::Status& why) {
+  if (worker.held) return;
+  spdlog::error("cannot take down what a worker says, trying again at={} job={} status=\"{}\"",
+                WorkerName(worker.hello), worker.job_id, why.ToString());
+  worker.held = true;
+  worker.held_since = options_.now();
   v1::ServerMessage message;
-  v1::Assignment& assignment = *message.mutable_assignment();
-  const v1::DataSpec& data = active.job.spec().data();
-  *assignment.mutable_spec() = active.job.spec();
-  absl::StatusOr<v1::Dataset> train = store_->GetDataset(data.train().dataset());
-  if (!train.ok()) return train.status();
-  *assignment.mutable_train() = *std::move(train);
-  if (data.has_validation()) {
-    absl::StatusOr<v1::Dataset> validation = store_->GetDataset(data.validation().dataset());
-    if (!validation.ok()) return validation.status();
-    *assignment.mutable_validation() = *std::move(validation);
-  }
-
-  // The new attempt number is durable before the worker hears of it.
-  absl::Status status =
-      Change(active, JobCommand::kAssign,
-             absl::StrCat("on ", Name(worker.hello), ", ", worker.hello.threads(), " threads"));
-  if (!status.ok()) return status;
-  active.worker = id;
-  worker.job_id = active.job.id();
-  worker.attempt = active.job.attempt();
   message.set_job_id(worker.job_id);
   message.set_attempt(worker.attempt);
+  message.mutable_hold()->set_on(true);
   worker.link->Send(std::move(message));
-  return absl::OkStatus();
 }
 
-void JobManager::HandleReport(ActiveJob& active, v1::Report report) {
-  std::vector<v1::Event> events;
-  for (v1::Event& event : *report.mutable_events()) {
-    if (event.has_state()) continue;  // states are the server's to say
-    event.set_attempt(active.job.attempt());
-    UpdateProgress(event, active.job);
-    if (event.has_epoch()) {
-      active.epoch_metrics.assign(event.epoch().metrics().begin(), event.epoch().metrics().end());
-    }
-    events.push_back(std::move(event));
+void JobManager::EndHold(ConnectedWorker& worker) {
+  if (!worker.held) return;
+  worker.held = false;
+  const double seconds = std::chrono::duration<double>(options_.now() - worker.held_since).count();
+  spdlog::info("a worker is heard again at={} after_seconds={:.1f}", WorkerName(worker.hello),
+               seconds);
+  if (worker.job_id.empty()) return;  // it had come to its end
+  v1::ServerMessage message;
+  message.set_job_id(worker.job_id);
+  message.set_attempt(worker.attempt);
+  message.mutable_hold()->set_on(false);
+  worker.link->Send(std::move(message));
+  if (const auto active = active_.find(worker.job_id); active != active_.end()) {
+    LogText(active->second, v1::Text::WARNING,
+            absl::StrFormat("training was held for %.1f s: the server could not write to its disk",
+                            seconds));
   }
-  if (absl::Status status = active.log->Append({events.data(), events.size()}); !status.ok()) {
+}
+
+void JobManager::Send(const ActiveJob& active, v1::ServerMessage message) {
+  message.set_job_id(active.job.id());
+  message.set_attempt(active.job.attempt());
+  workers_.at(active.worker).link->Send(std::move(message));
+}
+
+absl::Status JobManager::HandleReport(ActiveJob& active, const v1::Report& report) {
+  std::vector<v1::Event> events;
+  for (const v1::Event& event : report.events()) {
+    // States and checkpoints are the server's to say.
+    if (event.has_state() || event.has_checkpoint()) continue;
+    events.push_back(event);
+    events.back().set_attempt(active.job.attempt());
+  }
+  absl::StatusOr<std::shared_ptr<EventLog>> log = LogOf(active);
+  if (!log.ok()) return log.status();
+  absl::Status status = (*log)->Append({events.data(), events.size()});
+  if (absl::IsDataLoss(status) || absl::IsInvalidArgument(status)) {
     // DATA_LOSS: another run of the same job said something else. That breaks the promise this
     // system is built on, so nobody gets weights that may be wrong.
     spdlog::error("cannot log events job={} attempt={} status=\"{}\"", active.job.id(),
                   active.job.attempt(), status.ToString());
-    ChangeOrLog(active, JobCommand::kFail, absl::StrCat("event log: ", status.ToString()));
+    return Change(active, JobCommand::kFail, absl::StrCat("event log: ", status.ToString()));
   }
+  if (!status.ok()) return status;
+  for (const v1::Event& event : events) {
+    UpdateProgress(event, active.job);
+    if (!event.has_epoch() || !active.job.spec().has_verification()) continue;
+    std::string difference = Difference(active.job.spec().verification(), event.epoch());
+    if (!difference.empty()) return Change(active, JobCommand::kFail, std::move(difference));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status JobManager::HandleCheckpoint(ActiveJob& active, const v1::CheckpointReport& report) {
+  absl::StatusOr<v1::StatBlobResponse> blob = blobs_->Stat(report.blob());
+  if (!blob.ok() || !blob->complete()) {
+    spdlog::error("a checkpoint did not arrive job={} step={}", active.job.id(), report.step());
+    return absl::OkStatus();
+  }
+  absl::StatusOr<std::shared_ptr<EventLog>> log = LogOf(active);
+  if (!log.ok()) return log.status();
+  v1::Checkpoint checkpoint;
+  *checkpoint.mutable_blob() = report.blob();
+  checkpoint.set_step(report.step());
+  checkpoint.set_state_hash(report.state_hash());
+  checkpoint.set_previous_sha256(report.previous_sha256());
+  checkpoint.set_sequence((*log)->last_sequence());
+  *checkpoint.mutable_create_time() = TimeUtil::GetCurrentTime();
+  const v1::CheckpointPolicy& policy = active.job.spec().checkpoints();
+  if (!policy.keep_best().empty()) {
+    absl::StatusOr<std::vector<v1::EpochRecord>> last = (*log)->Epochs(1);
+    if (!last.ok()) return last.status();
+    if (!last->empty() && last->front().step() == report.step()) {
+      for (const v1::Metric& metric : last->front().metrics()) {
+        if (metric.name() == policy.keep_best()) checkpoint.set_monitored(metric.value());
+      }
+    }
+  }
+  if (absl::Status s = store_->InsertCheckpoint(active.job.id(), checkpoint); !s.ok()) return s;
+  v1::Event event;
+  event.set_attempt(active.job.attempt());
+  v1::CheckpointRecord& record = *event.mutable_checkpoint();
+  record.set_step(report.step());
+  record.set_sha256(report.blob().sha256());
+  record.set_size_bytes(report.blob().size_bytes());
+  record.set_stall_ms(report.stall_ms());
+  record.set_save_ms(report.save_ms());
+  if (absl::Status s = (*log)->Append({&event, 1}); !s.ok()) return s;
+
+  std::vector<v1::Checkpoint>& kept = active.checkpoints;
+  std::vector<v1::Checkpoint> dropped;
+  const auto place = std::find_if(kept.begin(), kept.end(),
+                                  [&](const auto& c) { return c.step() <= checkpoint.step(); });
+  if (place != kept.end() && place->step() == checkpoint.step()) {
+    if (place->blob().sha256() != checkpoint.blob().sha256()) {
+      DropBlob(std::exchange(*place, checkpoint).blob().sha256());
+    }
+  } else {
+    kept.insert(place, checkpoint);
+  }
+  for (const v1::Checkpoint& old : NotKept(kept, policy)) {
+    if (absl::Status s = store_->DeleteCheckpoint(active.job.id(), old.step()); !s.ok()) {
+      spdlog::warn("cannot drop a checkpoint job={} step={} status=\"{}\"", active.job.id(),
+                   old.step(), s.ToString());
+      continue;
+    }
+    std::erase_if(kept, [&](const auto& c) { return c.step() == old.step(); });
+    DropBlob(old.blob().sha256());
+  }
+  return absl::OkStatus();
 }
 
 void JobManager::HandleSnapshot(ActiveJob& active, const v1::Snapshot& snapshot) {
@@ -162,7 +304,7 @@ void JobManager::HandleSnapshot(ActiveJob& active, const v1::Snapshot& snapshot)
   }
   const std::string& sha256 = snapshot.weights().sha256();
   if (sha256 != active.snapshot_sha256) {
-    DropSnapshot(std::exchange(active.snapshot_sha256, sha256));
+    DropBlob(std::exchange(active.snapshot_sha256, sha256));
   }
   v1::Weights weights;
   *weights.mutable_blob() = snapshot.weights();
@@ -170,21 +312,30 @@ void JobManager::HandleSnapshot(ActiveJob& active, const v1::Snapshot& snapshot)
   AnswerWeights(active, std::move(weights));
 }
 
-void JobManager::HandleOutcome(ActiveJob& active, const v1::Outcome& outcome) {
+absl::Status JobManager::HandleOutcome(ActiveJob& active, const v1::Outcome& outcome) {
   switch (outcome.kind_case()) {
     case v1::Outcome::kSuccess:
-      if (absl::Status status = Publish(active, outcome.success()); !status.ok()) {
-        ChangeOrLog(active, JobCommand::kFail,
-                    absl::StrCat("cannot publish the model: ", status.ToString()));
-      }
-      break;
+      return HandleSuccess(active, outcome.success());
     case v1::Outcome::kFailure:
-      ChangeOrLog(active, JobCommand::kFail, outcome.failure());
-      break;
+      return Change(active, JobCommand::kFail, outcome.failure());
     default:
-      // Cancelled, though nobody asked: a cancelled job is not active any more.
-      Lose(active, "the worker gave it up");
+      // It has saved what a paused or preempted job came to; a running one it should not give up.
+      if (active.job.state() == v1::RUNNING) Lose(active, "the worker gave it up");
+      return absl::OkStatus();
   }
+}
+
+absl::Status JobManager::HandleSuccess(ActiveJob& active, const v1::Success& success) {
+  if (active.job.spec().has_verification()) {
+    std::string difference = Difference(active.job.spec().verification(), success);
+    if (!difference.empty()) return Change(active, JobCommand::kFail, std::move(difference));
+    active.job.set_state_hash(success.state_hash());
+    return Change(active, JobCommand::kSucceed, "verified: all state hashes are the receipt's");
+  }
+  const absl::Status status = Publish(active, success);
+  if (status.ok() || IsStorageFailure(status)) return status;
+  return Change(active, JobCommand::kFail,
+                absl::StrCat("cannot publish the model: ", status.ToString()));
 }
 
 absl::Status JobManager::Publish(ActiveJob& active, const v1::Success& success) {
@@ -194,122 +345,26 @@ absl::Status JobManager::Publish(ActiveJob& active, const v1::Success& success) 
   if (!blob->complete()) return absl::DataLossError("the weights did not arrive");
   absl::StatusOr<v1::Dataset> train = store_->GetDataset(spec.data().train().dataset());
   if (!train.ok()) return train.status();
+  absl::StatusOr<std::shared_ptr<EventLog>> log = LogOf(active);
+  if (!log.ok()) return log.status();
+  absl::StatusOr<std::vector<v1::EpochRecord>> epochs = (*log)->Epochs(0);
+  if (!epochs.ok()) return epochs.status();
 
   v1::ModelVersion version;
   version.set_name(spec.publish_as());
   *version.mutable_spec() = spec.model();
   *version.mutable_weights() = success.weights();
-  *version.mutable_receipt() = MakeReceipt(active.job, *train, success);
+  v1::Receipt& receipt = *version.mutable_receipt();
+  receipt = MakeReceipt(active.job, *train, success, *epochs);
+  receipt.set_build(workers_.at(active.worker).hello.build());
   if (spec.data().has_validation()) {
     absl::StatusOr<v1::Dataset> validation = store_->GetDataset(spec.data().validation().dataset());
     if (!validation.ok()) return validation.status();
-    version.mutable_receipt()->set_validation_digest(validation->digest());
+    receipt.set_validation_digest(validation->digest());
   }
-  version.mutable_metrics()->Assign(active.epoch_metrics.begin(), active.epoch_metrics.end());
+  if (!epochs->empty()) *version.mutable_metrics() = epochs->back().metrics();
   *version.mutable_create_time() = TimeUtil::GetCurrentTime();
   return Change(active, JobCommand::kSucceed, "", &version);
-}
-
-void JobManager::Lose(ActiveJob& active, const std::string& reason) {
-  if (++active.losses >= kMaxLosses) {
-    return ChangeOrLog(active, JobCommand::kFail,
-                       absl::StrCat("given up after ", active.losses, " lost workers; ", reason));
-  }
-  v1::Event text =
-      TextEvent(active.job, v1::Text::WARNING,
-                absl::StrCat("attempt ", active.job.attempt(), " ended after step ",
-                             active.job.progress().step(), ": ", reason, "; the job runs again"));
-  ChangeOrLog(active, JobCommand::kRequeue, reason);
-  if (absl::Status status = active.log->Append({&text, 1}); !status.ok()) {
-    spdlog::warn("cannot log job={} status=\"{}\"", active.job.id(), status.ToString());
-  }
-}
-
-absl::Status JobManager::Change(ActiveJob& active, JobCommand command, std::string reason,
-                                v1::ModelVersion* publish) {
-  absl::StatusOr<v1::JobState> next = NextState(active.job.state(), command);
-  if (!next.ok()) return next.status();
-  v1::Job job = active.job;
-  job.set_state(*next);
-  job.set_state_reason(std::move(reason));
-  if (*next == v1::RUNNING) {
-    job.set_attempt(job.attempt() + 1);
-    *job.mutable_start_time() = TimeUtil::GetCurrentTime();
-  }
-  if (!HasEnded(*next)) ResetProgress(job);
-  if (HasEnded(*next)) *job.mutable_end_time() = TimeUtil::GetCurrentTime();
-  if (publish != nullptr) {
-    job.set_state_hash(publish->receipt().state_hash());
-    job.mutable_progress()->set_step(publish->receipt().steps());
-  }
-  absl::Status status =
-      publish != nullptr ? store_->PublishModel(*publish, job) : store_->UpdateJob(job);
-  if (!status.ok()) return status;
-  active.job = std::move(job);
-  if (publish != nullptr) {
-    published_sha256_.insert(publish->weights().sha256());
-    if (options_.on_published) options_.on_published(publish->name(), publish->version());
-    v1::Weights weights;
-    *weights.mutable_blob() = publish->weights();
-    weights.set_step(publish->receipt().steps());
-    AnswerWeights(active, std::move(weights));
-  }
-  spdlog::info("job changed job={} state={} attempt={} reason=\"{}\"", active.job.id(),
-               v1::JobState_Name(*next), active.job.attempt(), active.job.state_reason());
-
-  if (active.log != nullptr) {
-    v1::Event event = StateEvent(active.job);
-    absl::Status logged = active.log->Append({&event, 1});
-    if (logged.ok() && HasEnded(*next)) logged = active.log->Close();
-    if (!logged.ok()) {  // made up for when the log is opened next
-      spdlog::error("cannot log job={} status=\"{}\"", active.job.id(), logged.ToString());
-    }
-  }
-  if (*next == v1::QUEUED) {
-    active.worker = 0;
-    active.epoch_metrics.clear();
-    queue_[active.age] = active.job.id();
-    AnswerWeights(active, absl::UnavailableError("the job lost its worker and will run again"));
-  } else {
-    queue_.erase(active.age);
-  }
-  if (HasEnded(*next)) Forget(active);
-  return absl::OkStatus();
-}
-
-void JobManager::ChangeOrLog(ActiveJob& active, JobCommand command, std::string reason) {
-  const std::string id = active.job.id();
-  if (absl::Status status = Change(active, command, std::move(reason)); !status.ok()) {
-    spdlog::error("cannot {} job={} status=\"{}\"", JobCommandName(command), id, status.ToString());
-  }
-}
-
-void JobManager::Forget(ActiveJob& active) {
-  const auto worker = workers_.find(active.worker);
-  if (worker != workers_.end() && worker->second.job_id == active.job.id()) {
-    worker->second.link->Send(CancelMessage(active.job));  // it is still at it
-  }
-  AnswerWeights(active,
-                absl::FailedPreconditionError(absl::StrCat(
-                    "the job is ", v1::JobState_Name(active.job.state()), ": it has no weights")));
-  const std::string snapshot = active.snapshot_sha256;
-  active_.erase(active.job.id());
-  DropSnapshot(snapshot);
-}
-
-void JobManager::AnswerWeights(ActiveJob& active, const absl::StatusOr<v1::Weights>& weights) {
-  active.snapshot_request = 0;
-  for (WeightsCallback& done : std::exchange(active.weights_waiters, {})) done(weights);
-}
-
-void JobManager::DropSnapshot(const std::string& sha256) {
-  if (sha256.empty() || published_sha256_.contains(sha256)) return;
-  for (const auto& [id, other] : active_) {
-    if (other.snapshot_sha256 == sha256) return;  // jobs with the same fingerprint share weights
-  }
-  if (absl::Status status = blobs_->Delete(sha256); !status.ok()) {
-    spdlog::warn("cannot delete a snapshot sha256={} status=\"{}\"", sha256, status.ToString());
-  }
 }
 
 }  // namespace lockstep

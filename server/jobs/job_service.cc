@@ -162,14 +162,10 @@ grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* contex
 }
 
 grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* context,
-                                               const v1::ListJobsRequest*,
+                                               const v1::ListJobsRequest* request,
                                                v1::ListJobsResponse* response) {
-  return gate_.Unary(context, "JobService.ListJobs", [=, this]() -> absl::Status {
-    absl::StatusOr<std::vector<v1::Job>> jobs = manager_.List();
-    if (!jobs.ok()) return jobs.status();
-    for (v1::Job& job : *jobs) *response->add_jobs() = std::move(job);
-    return absl::OkStatus();
-  });
+  return gate_.Unary(context, "JobService.ListJobs",
+                     [=, this] { return Answer(manager_.List(*request), response); });
 }
 
 grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* context,
@@ -177,6 +173,35 @@ grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* con
                                                 v1::Job* response) {
   return gate_.Unary(context, "JobService.CancelJob",
                      [=, this] { return Answer(manager_.Cancel(request->id()), response); });
+}
+
+grpc::ServerUnaryReactor* JobService::PauseJob(grpc::CallbackServerContext* context,
+                                               const v1::PauseJobRequest* request,
+                                               v1::Job* response) {
+  return gate_.Unary(context, "JobService.PauseJob",
+                     [=, this] { return Answer(manager_.Pause(request->id()), response); });
+}
+
+grpc::ServerUnaryReactor* JobService::ResumeJob(grpc::CallbackServerContext* context,
+                                                const v1::ResumeJobRequest* request,
+                                                v1::Job* response) {
+  return gate_.Unary(context, "JobService.ResumeJob",
+                     [=, this] { return Answer(manager_.Resume(request->id()), response); });
+}
+
+grpc::ServerUnaryReactor* JobService::DeleteJob(grpc::CallbackServerContext* context,
+                                                const v1::DeleteJobRequest* request,
+                                                v1::DeleteJobResponse*) {
+  return gate_.Unary(context, "JobService.DeleteJob",
+                     [=, this] { return manager_.Delete(request->id()); });
+}
+
+grpc::ServerUnaryReactor* JobService::SetJobPriority(grpc::CallbackServerContext* context,
+                                                     const v1::SetJobPriorityRequest* request,
+                                                     v1::Job* response) {
+  return gate_.Unary(context, "JobService.SetJobPriority", [=, this] {
+    return Answer(manager_.SetPriority(request->id(), request->priority()), response);
+  });
 }
 
 grpc::ServerWriteReactor<v1::Event>* JobService::WatchJob(grpc::CallbackServerContext* context,

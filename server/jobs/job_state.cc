@@ -14,15 +14,23 @@ struct Row {
   v1::JobState to;
 };
 
-// The life of a job. Everything that is not here is refused.
+// The life of a job. Everything that is not here is refused. What was under way may come to its end
+// before its worker hears that it shall stop: hence the ends of paused and queued jobs.
 constexpr Row kTable[] = {
     {v1::QUEUED, JobCommand::kAssign, v1::RUNNING},
-    {v1::QUEUED, JobCommand::kFail, v1::FAILED},  // what it needs cannot be read any more
+    {v1::QUEUED, JobCommand::kPause, v1::PAUSED},
+    {v1::QUEUED, JobCommand::kSucceed, v1::SUCCEEDED},
+    {v1::QUEUED, JobCommand::kFail, v1::FAILED},
     {v1::QUEUED, JobCommand::kCancel, v1::CANCELLED},
     {v1::RUNNING, JobCommand::kRequeue, v1::QUEUED},
+    {v1::RUNNING, JobCommand::kPause, v1::PAUSED},
     {v1::RUNNING, JobCommand::kSucceed, v1::SUCCEEDED},
     {v1::RUNNING, JobCommand::kFail, v1::FAILED},
     {v1::RUNNING, JobCommand::kCancel, v1::CANCELLED},
+    {v1::PAUSED, JobCommand::kResume, v1::QUEUED},
+    {v1::PAUSED, JobCommand::kSucceed, v1::SUCCEEDED},
+    {v1::PAUSED, JobCommand::kFail, v1::FAILED},
+    {v1::PAUSED, JobCommand::kCancel, v1::CANCELLED},
 };
 
 }  // namespace
@@ -33,6 +41,10 @@ const char* JobCommandName(JobCommand command) {
       return "assign";
     case JobCommand::kRequeue:
       return "requeue";
+    case JobCommand::kPause:
+      return "pause";
+    case JobCommand::kResume:
+      return "resume";
     case JobCommand::kSucceed:
       return "succeed";
     case JobCommand::kFail:

@@ -9,7 +9,9 @@ namespace lockstep {
 // What can happen to a job.
 enum class JobCommand {
   kAssign,   // a worker takes it
-  kRequeue,  // its worker or the server went away; the next attempt will be another one's
+  kRequeue,  // its worker is gone, or shall do something else; the next attempt follows
+  kPause,
+  kResume,
   kSucceed,
   kFail,
   kCancel,

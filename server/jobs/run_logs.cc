@@ -1,57 +1,54 @@
 #include "server/jobs/run_logs.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "server/jobs/job_events.h"
 #include "server/jobs/job_state.h"
-#include "server/store/files.h"
 
 namespace lockstep {
-namespace {
-
-// The newest state event, read from the end; one without a state when there is none.
-absl::StatusOr<v1::Event> LastStateEvent(const EventLog& log) {
-  constexpr int kBatch = 64;
-  for (int64_t end = log.last_sequence(); end > 0; end -= kBatch) {
-    const int64_t begin = std::max<int64_t>(1, end - kBatch + 1);
-    absl::StatusOr<EventLog::Batch> batch = log.Read(begin, static_cast<int>(end - begin + 1));
-    if (!batch.ok()) return batch.status();
-    for (auto event = batch->events.rbegin(); event != batch->events.rend(); ++event) {
-      if (event->has_state()) return std::move(*event);
-    }
-  }
-  return v1::Event();
-}
-
-}  // namespace
-
 absl::StatusOr<std::shared_ptr<EventLog>> RunLogs::Open(const v1::Job& job) {
-  if (const auto known = open_.find(job.id()); known != open_.end()) {
-    if (std::shared_ptr<EventLog> log = known->second.lock()) return log;
+  std::shared_ptr<EventLog> log;
+  if (const auto known = open_.find(job.id()); known != open_.end()) log = known->second.lock();
+  if (log == nullptr) {
+    std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
+    absl::StatusOr<std::unique_ptr<EventLog>> opened =
+        EventLog::Open(absl::StrCat(directory_, "/", job.id(), "/events.log"));
+    if (!opened.ok()) return opened.status();
+    log = *std::move(opened);
+    open_[job.id()] = log;
   }
-  std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
-
-  const std::string directory = absl::StrCat(directory_, "/", job.id());
-  if (absl::Status status = CreateDirectory(directory); !status.ok()) return status;
-  absl::StatusOr<std::unique_ptr<EventLog>> opened =
-      EventLog::Open(absl::StrCat(directory, "/events.log"));
-  if (!opened.ok()) return opened.status();
-  std::shared_ptr<EventLog> log = *std::move(opened);
-
-  absl::StatusOr<v1::Event> last = LastStateEvent(*log);
-  if (!last.ok()) return last.status();
-  if (last->state().state() != job.state() || last->attempt() != job.attempt()) {
+  const v1::Event last = log->last_state();
+  if (last.state().state() != job.state() || last.attempt() != job.attempt()) {
     v1::Event missing = StateEvent(job);
     if (absl::Status status = log->Append({&missing, 1}); !status.ok()) return status;
   }
   if (HasEnded(job.state())) {
     if (absl::Status status = log->Close(); !status.ok()) return status;
   }
-  open_[job.id()] = log;
   return log;
+}
+
+absl::Status RunLogs::Delete(const std::string& id) {
+  open_.erase(id);
+  std::error_code error;
+  const std::string directory = absl::StrCat(directory_, "/", id);
+  std::filesystem::remove_all(directory, error);
+  if (!error) return absl::OkStatus();
+  return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot remove ", directory));
+}
+
+void RestoreProgress(const EventLog& log, v1::Job& job) {
+  // No step record is further from the end than what happens to a job between two of them.
+  constexpr int kNewest = 256;
+  const int64_t first = std::max<int64_t>(1, log.last_sequence() - kNewest + 1);
+  absl::StatusOr<EventLog::Batch> batch = log.Read(first, kNewest);
+  if (!batch.ok()) return;  // it is for people to look at
+  for (const v1::Event& event : batch->events) UpdateProgress(event, job);
 }
 
 }  // namespace lockstep

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "lockstep/v1/job.pb.h"
 #include "server/events/event_log.h"
@@ -22,10 +23,16 @@ class RunLogs {
   // two), it is added; the log of a job that has ended is closed for writing.
   absl::StatusOr<std::shared_ptr<EventLog>> Open(const v1::Job& job);
 
+  // Removes all files of the job's run; who still reads its log may go on. OK when there are none.
+  absl::Status Delete(const std::string& id);
+
  private:
   const std::string directory_;
   std::map<std::string, std::weak_ptr<EventLog>> open_;
 };
+
+// Takes the newest records of a log into the job's progress.
+void RestoreProgress(const EventLog& log, v1::Job& job);
 
 }  // namespace lockstep
 

@@ -1,8 +1,10 @@
 #include "server/jobs/worker_service.h"
 
+#include <grpcpp/alarm.h>
 #include <openssl/crypto.h>
 #include <spdlog/spdlog.h>
 
+#include <chrono>
 #include <deque>
 #include <memory>
 #include <utility>
@@ -35,8 +37,7 @@ class WorkerService::Session final
     const bool posted = service_.executor_.Post([this, ok] {
       if (!ok) return End();
       if (id_ == 0) return Register();
-      service_.manager_.Handle(id_, std::move(incoming_));
-      StartRead(&incoming_);
+      Handle();
     });
     if (!posted) spdlog::critical("no room for a worker's message peer={}", peer_);
   }
@@ -69,8 +70,21 @@ class WorkerService::Session final
       spdlog::warn("worker refused peer={} status=\"{}\"", peer_, status.ToString());
       return Finish(ToGrpcStatus(status));
     }
-    id_ = service_.manager_.Join(incoming_.hello(), this);
+    id_ = service_.manager_.Join(incoming_, this);
     StartRead(&incoming_);
+  }
+
+  // Until the manager has taken the message down, there is no next one.
+  void Handle() {
+    if (service_.manager_.Handle(id_, incoming_).ok()) return StartRead(&incoming_);
+    constexpr std::chrono::milliseconds kPause(500);
+    retry_.Set(std::chrono::system_clock::now() + kPause, [this](bool) {
+      const bool posted = service_.executor_.Post([this] {
+        if (service_.stopping_) return End();
+        Handle();
+      });
+      if (!posted) spdlog::critical("no room for a worker's message peer={}", peer_);
+    });
   }
 
   absl::Status Check(const v1::WorkerMessage& message) const {
@@ -107,8 +121,9 @@ class WorkerService::Session final
 
   WorkerService& service_;
   const std::string peer_;
-  JobManager::WorkerId id_ = 0;  // 0: has not said Hello yet
+  WorkerId id_ = 0;  // 0: has not said Hello yet
   v1::WorkerMessage incoming_;
+  grpc::Alarm retry_;
 
   absl::Mutex mu_;
   // The first is being written. Short: an assignment, a cancellation or a request for a snapshot.

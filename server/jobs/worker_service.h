@@ -17,6 +17,9 @@ class WorkerService final : public v1::WorkerService::CallbackService {
   // Only workers that know `token` are let in. REQUIRES: it is not empty.
   WorkerService(std::string token, JobManager* manager);
 
+  // From now on what cannot be written is not tried again, so that streams can end.
+  void Stop() { stopping_ = true; }
+
   // Lets in at most kMaxWorkers at a time; RESOURCE_EXHAUSTED beyond.
   static constexpr int kMaxWorkers = 256;
   grpc::ServerBidiReactor<v1::WorkerMessage, v1::ServerMessage>* Connect(
@@ -28,6 +31,7 @@ class WorkerService final : public v1::WorkerService::CallbackService {
   const std::string token_;
   JobManager& manager_;
   std::atomic<int> sessions_{0};
+  std::atomic<bool> stopping_{false};
   // Of its own, and each session has one task at most: so no worker is ever turned away for lack of
   // room, nor waits behind clients.
   Executor executor_{2};

@@ -16,11 +16,31 @@
 namespace lockstep {
 namespace {
 
+absl::Status ToStatus(int error, absl::string_view what, const std::string& path) {
+  const absl::Status status = absl::ErrnoToStatus(error, absl::StrCat("cannot ", what, " ", path));
+  switch (error) {
+    case EIO:
+    case EROFS:
+      return absl::UnavailableError(status.message());
+    case EDQUOT:
+    case EFBIG:
+    case ENOSPC:
+      return absl::ResourceExhaustedError(status.message());
+    default:
+      return status;
+  }
+}
+
 absl::Status LastError(absl::string_view what, const std::string& path) {
-  return absl::ErrnoToStatus(errno, absl::StrCat("cannot ", what, " ", path));
+  return ToStatus(errno, what, path);
 }
 
 }  // namespace
+
+bool IsStorageFailure(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) || absl::IsUnavailable(status) ||
+         absl::IsPermissionDenied(status);
+}
 
 File& File::operator=(File&& other) noexcept {
   std::swap(fd_, other.fd_);
@@ -88,12 +108,15 @@ absl::Status File::Sync() const {
   return absl::OkStatus();
 }
 
+absl::Status File::Close() {
+  if (close(std::exchange(fd_, -1)) != 0) return LastError("close", path_);
+  return absl::OkStatus();
+}
+
 absl::Status CreateDirectory(const std::string& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
-  if (error) {
-    return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot create directory ", path));
-  }
+  if (error) return ToStatus(error.value(), "create directory", path);
   return absl::OkStatus();
 }
 
@@ -113,9 +136,12 @@ absl::Status WriteFileAtomically(const std::string& path, std::string_view conte
   const std::string temporary = path + ".tmp";
   absl::StatusOr<File> file = File::Open(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode);
   if (!file.ok()) return file.status();
-  if (absl::Status written = file->WriteAt(0, contents); !written.ok()) return written;
-  if (absl::Status synced = file->Sync(); !synced.ok()) return synced;
-  return RenameDurably(temporary, path);
+  absl::Status status = file->WriteAt(0, contents);
+  if (status.ok()) status = file->Sync();
+  status.Update(file->Close());
+  if (status.ok()) return RenameDurably(temporary, path);
+  RemoveFile(temporary).IgnoreError();  // a full disk needs its room
+  return status;
 }
 
 absl::Status RemoveFile(const std::string& path) {

@@ -12,8 +12,15 @@
 #include "absl/status/statusor.h"
 
 // The few file operations that durable storage needs. Errors carry the path, what was tried and
-// errno's text; a full disk is RESOURCE_EXHAUSTED, a missing file NOT_FOUND.
+// errno's text: a missing file is NOT_FOUND; a full disk, a quota or a limit on a file's size
+// RESOURCE_EXHAUSTED; an I/O error or a read-only file system UNAVAILABLE; a directory that must
+// not be written to PERMISSION_DENIED.
 namespace lockstep {
+
+// Whether a status of these operations, of the store or of an event log is the storage's trouble
+// and not the caller's: full, over quota, read-only, an I/O error. The same call may succeed later,
+// once there is room or somebody has seen to it.
+bool IsStorageFailure(const absl::Status& status);
 
 // Owns a descriptor.
 class File {
@@ -37,6 +44,9 @@ class File {
   absl::StatusOr<std::string> ReadAt(int64_t offset, int64_t length) const;
   absl::Status Truncate(int64_t size) const;
   absl::Status Sync() const;
+  // What close(2) says, which may be the first to hear of a failed write. The file is closed either
+  // way. The destructor closes without asking.
+  absl::Status Close();
 
  private:
   int fd_ = -1;

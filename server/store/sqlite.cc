@@ -11,10 +11,16 @@ absl::Status ToStatus(sqlite3* database, int code) {
     case SQLITE_OK:
       return absl::OkStatus();
     case SQLITE_CONSTRAINT:
-      return absl::AlreadyExistsError(message);
+      return sqlite3_extended_errcode(database) == SQLITE_CONSTRAINT_FOREIGNKEY
+                 ? absl::NotFoundError(message)
+                 : absl::AlreadyExistsError(message);
     case SQLITE_FULL:
       return absl::ResourceExhaustedError(message);
+    case SQLITE_IOERR:
     case SQLITE_READONLY:
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+      return absl::UnavailableError(message);
     case SQLITE_CANTOPEN:
     case SQLITE_PERM:
       return absl::PermissionDeniedError(message);
@@ -64,6 +70,15 @@ absl::Status Statement::Run() {
   const absl::Status status = Step().status();
   Reset();
   return status;
+}
+
+absl::StatusOr<std::optional<int64_t>> Statement::RunReturning() {
+  absl::StatusOr<bool> row = Step();
+  if (!row.ok()) return row.status();
+  if (!*row) return std::nullopt;
+  const int64_t value = Int(0);
+  if (absl::Status rest = Run(); !rest.ok()) return rest;
+  return value;
 }
 
 void Statement::Reset() {

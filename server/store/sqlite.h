@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,7 +12,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-// The little of SQLite's C API that the store uses, as values. Not thread-safe.
+// The little of SQLite's C API that the store uses, as values. Not thread-safe. Errors: a key that
+// is taken is ALREADY_EXISTS, a reference to nothing NOT_FOUND, a full disk RESOURCE_EXHAUSTED, an
+// I/O error, a read-only file or somebody else's lock UNAVAILABLE, a damaged file DATA_LOSS.
 namespace lockstep {
 
 // A prepared statement; lives as long as its database's connection at most.
@@ -31,6 +34,9 @@ class Statement {
   absl::StatusOr<bool> Step();
   // For statements without rows.
   absl::Status Run();
+  // For one that changes at most one row and has RETURNING with a number; nothing if there is no
+  // such row.
+  absl::StatusOr<std::optional<int64_t>> RunReturning();
   // Ends a reading before its last row.
   void Reset();
 

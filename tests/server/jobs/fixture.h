@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <utility>
@@ -22,10 +23,25 @@ namespace lockstep {
 // Stands where a worker's stream would: keeps what the manager sends, says what the test wants.
 class FakeWorker final : public WorkerLink {
  public:
-  explicit FakeWorker(JobManager* manager) : manager_(manager) {
-    v1::Hello hello;
+  // One that dies with its server, with a thread on a machine with enough cores for all.
+  static v1::WorkerMessage Supervised() {
+    v1::WorkerMessage message;
+    v1::Hello& hello = *message.mutable_hello();
     hello.set_host("fake");
     hello.set_threads(1);
+    hello.set_supervised(true);
+    return message;
+  }
+  // One that may outlive its server, or lose it.
+  static v1::WorkerMessage Remote(int64_t pid) {
+    v1::WorkerMessage message = Supervised();
+    message.mutable_hello()->set_supervised(false);
+    message.mutable_hello()->set_pid(pid);
+    return message;
+  }
+
+  explicit FakeWorker(JobManager* manager, const v1::WorkerMessage& hello = Supervised())
+      : manager_(manager) {
     id_ = manager_->Join(hello, this);
   }
   ~FakeWorker() override {
@@ -48,10 +64,10 @@ class FakeWorker final : public WorkerLink {
   void Leave(const std::string& reason) { manager_->Leave(std::exchange(id_, 0), reason); }
 
   // Answers belong to the given message's job and attempt.
-  void Handle(const v1::ServerMessage& about, v1::WorkerMessage message) {
+  absl::Status Handle(const v1::ServerMessage& about, v1::WorkerMessage message) {
     message.set_job_id(about.job_id());
     message.set_attempt(about.attempt());
-    manager_->Handle(id_, std::move(message));
+    return manager_->Handle(id_, message);
   }
   void ReportStep(const v1::ServerMessage& about, int64_t step, double loss) {
     v1::WorkerMessage message;
@@ -62,7 +78,25 @@ class FakeWorker final : public WorkerLink {
     v1::MetricSummary& metric = *record.add_metrics();
     metric.set_name("loss");
     metric.set_last(loss);
-    Handle(about, std::move(message));
+    EXPECT_TRUE(Handle(about, std::move(message)).ok());
+  }
+  void ReportEpoch(const v1::ServerMessage& about, int64_t epoch, int64_t step,
+                   const std::string& state_hash, double loss) {
+    v1::WorkerMessage message;
+    v1::EpochRecord& record = *message.mutable_report()->add_events()->mutable_epoch();
+    record.set_epoch(epoch);
+    record.set_step(step);
+    record.set_state_hash(state_hash);
+    v1::Metric& metric = *record.add_metrics();
+    metric.set_name("loss");
+    metric.set_value(loss);
+    EXPECT_TRUE(Handle(about, std::move(message)).ok());
+  }
+  void ReportCheckpoint(const v1::ServerMessage& about, int64_t step, const v1::Blob& blob) {
+    v1::WorkerMessage message;
+    *message.mutable_checkpoint()->mutable_blob() = blob;
+    message.mutable_checkpoint()->set_step(step);
+    EXPECT_TRUE(Handle(about, std::move(message)).ok());
   }
   void Succeed(const v1::ServerMessage& about, const v1::Blob& weights) {
     v1::WorkerMessage message;
@@ -70,22 +104,27 @@ class FakeWorker final : public WorkerLink {
     *success.mutable_weights() = weights;
     success.set_state_hash("abc");
     success.set_steps(4);
-    Handle(about, std::move(message));
+    EXPECT_TRUE(Handle(about, std::move(message)).ok());
   }
   void Fail(const v1::ServerMessage& about, const std::string& why) {
     v1::WorkerMessage message;
     message.mutable_outcome()->set_failure(why);
-    Handle(about, std::move(message));
+    EXPECT_TRUE(Handle(about, std::move(message)).ok());
   }
   void ConfirmCancelled(const v1::ServerMessage& about) {
     v1::WorkerMessage message;
     message.mutable_outcome()->set_cancelled(true);
-    Handle(about, std::move(message));
+    EXPECT_TRUE(Handle(about, std::move(message)).ok());
+  }
+  void ConfirmYielded(const v1::ServerMessage& about) {
+    v1::WorkerMessage message;
+    message.mutable_outcome()->set_yielded(true);
+    EXPECT_TRUE(Handle(about, std::move(message)).ok());
   }
 
  private:
   JobManager* const manager_;
-  JobManager::WorkerId id_ = 0;
+  WorkerId id_ = 0;
   mutable absl::Mutex mu_;
   std::vector<v1::ServerMessage> received_ ABSL_GUARDED_BY(mu_);
 };
@@ -111,7 +150,16 @@ class JobsTest : public testing::Test {
     JobManager::Options options;
     options.runs_directory = directory_ / "runs";
     options.max_job_memory_bytes = int64_t{1} << 30;
+    options.worker_grace = kGrace;
+    options.keep_jobs = keep_jobs_;
+    options.now = [this] { return now_; };
     manager_ = Value(JobManager::Create(std::move(options), store_.get(), blobs_.get()));
+    manager_->Tick();
+  }
+  // Time only passes when a test says so.
+  void Advance(std::chrono::milliseconds time) {
+    now_ += time;
+    manager_->Tick();
   }
 
   template <typename T>
@@ -156,6 +204,12 @@ class JobsTest : public testing::Test {
   }
   v1::Job Submit(const std::string& id) { return Value(manager_->Submit(Request(id))); }
   v1::Job Job(const std::string& id) { return Value(manager_->Get(id)); }
+  std::vector<v1::Job> AllJobs() {
+    v1::ListJobsRequest request;
+    request.set_page_size(1000);
+    const v1::ListJobsResponse response = Value(manager_->List(request));
+    return {response.jobs().begin(), response.jobs().end()};
+  }
 
   std::vector<v1::Event> Events(const std::string& id) {
     return Value(Value(manager_->Log(id))->Read(1, 10000)).events;
@@ -168,7 +222,11 @@ class JobsTest : public testing::Test {
     return states;
   }
 
+  static constexpr std::chrono::milliseconds kGrace{10'000};
+
   TemporaryDirectory directory_;
+  SteadyTime now_{std::chrono::hours(1)};
+  int64_t keep_jobs_ = 0;
   std::unique_ptr<Store> store_;
   std::unique_ptr<BlobStore> blobs_;
   std::unique_ptr<JobManager> manager_;

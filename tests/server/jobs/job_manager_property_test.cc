@@ -22,13 +22,25 @@ class JobManagerPropertyTest : public JobsTest, public testing::WithParamInterfa
         break;
       case 1:
         (void)manager_->Submit(Request(SomeJob()));
-        jobs_ = Value(manager_->List()).size();
+        jobs_ = AllJobs().size();
         break;
       case 2:
-        (void)manager_->Cancel(SomeJob());
+        Expect(SomeJob(), JobCommand::kCancel);
         break;
       case 3:
         if (workers_.size() < 4) workers_.push_back(std::make_unique<FakeWorker>(manager_.get()));
+        break;
+      case 6:
+        Expect(SomeJob(), JobCommand::kPause);
+        break;
+      case 7:
+        Expect(SomeJob(), JobCommand::kResume);
+        break;
+      case 8:
+        (void)manager_->SetPriority(SomeJob(), static_cast<int32_t>(Below(3)));
+        break;
+      case 9:
+        Advance(std::chrono::seconds(Below(40)));
         break;
       case 4:
         if (!workers_.empty()) workers_.erase(workers_.begin() + Below(workers_.size()));
@@ -44,6 +56,27 @@ class JobManagerPropertyTest : public JobsTest, public testing::WithParamInterfa
     }
   }
 
+  // A command does what the table says, or is refused and changes nothing.
+  void Expect(const std::string& id, JobCommand command) {
+    const absl::StatusOr<v1::Job> before = manager_->Get(id);
+    const absl::Status status = command == JobCommand::kPause    ? manager_->Pause(id).status()
+                                : command == JobCommand::kResume ? manager_->Resume(id).status()
+                                                                 : manager_->Cancel(id).status();
+    if (!before.ok()) {
+      ASSERT_EQ(status.code(), absl::StatusCode::kNotFound);
+      return;
+    }
+    const absl::StatusOr<v1::JobState> wanted = NextState(before->state(), command);
+    ASSERT_EQ(status.ok(), wanted.ok()) << status;
+    const v1::JobState after = Job(id).state();
+    if (!wanted.ok()) {
+      ASSERT_EQ(after, before->state());
+    } else {
+      // A resumed job may have found a worker at once.
+      ASSERT_TRUE(after == *wanted || (command == JobCommand::kResume && after == v1::RUNNING));
+    }
+  }
+
   // Something about the worker's newest assignment, or, as a message of the past, an older one.
   void Speak(FakeWorker& worker) {
     std::vector<v1::ServerMessage> assignments;
@@ -53,7 +86,15 @@ class JobManagerPropertyTest : public JobsTest, public testing::WithParamInterfa
     if (assignments.empty()) return;
     const v1::ServerMessage& about =
         Below(3) == 0 ? assignments[Below(assignments.size())] : assignments.back();
-    switch (Below(6)) {
+    switch (Below(9)) {
+      case 6:
+        return worker.ConfirmYielded(about);
+      case 7:
+      case 8: {
+        const std::string step = std::to_string(1 + Below(3));
+        return worker.ReportCheckpoint(about, std::stoll(step),
+                                       AddBlob(about.job_id() + " at " + step));
+      }
       case 0:
         return worker.Succeed(about, AddBlob("weights of " + about.job_id()));
       case 1:
@@ -67,13 +108,17 @@ class JobManagerPropertyTest : public JobsTest, public testing::WithParamInterfa
 
   void Check() {
     std::map<std::string, v1::Job> now;
-    for (const v1::Job& job : Value(manager_->List())) now[job.id()] = job;
+    for (const v1::Job& job : AllJobs()) now[job.id()] = job;
     for (const auto& [id, job] : now) {
       SCOPED_TRACE(id);
       const v1::Job stored = Value(store_->GetJob(id));
       ASSERT_EQ(stored.state(), job.state()) << "the store is the truth";
       ASSERT_EQ(stored.attempt(), job.attempt());
       CheckLog(job);
+      const v1::Job whole = Job(id);
+      for (const v1::Checkpoint& checkpoint : whole.checkpoints()) {
+        ASSERT_TRUE(HasBlob(checkpoint.blob())) << "of step " << checkpoint.step();
+      }
       ASSERT_EQ(job.has_published(), job.state() == v1::SUCCEEDED);
       if (job.has_published()) {
         ASSERT_TRUE(store_->GetModel(job.published().name(), job.published().version()).ok());
@@ -125,20 +170,26 @@ class JobManagerPropertyTest : public JobsTest, public testing::WithParamInterfa
 
 TEST_P(JobManagerPropertyTest, RandomLivesKeepThePromises) {
   for (int i = 0; i < 120 && !HasFatalFailure(); ++i) {
-    const int command = static_cast<int>(Below(12));
+    const int command = static_cast<int>(Below(18));
     SCOPED_TRACE(testing::Message() << "step " << i << ", command " << command);
     Do(command);
     Check();
   }
   // At the end everything can still be brought to an end.
   workers_.clear();
+  for (const v1::Job& job : AllJobs()) {
+    if (job.state() == v1::PAUSED) {
+      ASSERT_TRUE(manager_->Resume(job.id()).ok());
+    }
+  }
+  Advance(std::chrono::minutes(2));
   FakeWorker worker(manager_.get());
   for (int i = 0; i < 200 && worker.last().has_assignment(); ++i) {
     const v1::ServerMessage assigned = worker.last();
     worker.Succeed(assigned, AddBlob("weights of " + assigned.job_id()));
     if (worker.last().job_id() == assigned.job_id()) break;
   }
-  for (const v1::Job& job : Value(manager_->List())) EXPECT_TRUE(HasEnded(job.state())) << job.id();
+  for (const v1::Job& job : AllJobs()) EXPECT_TRUE(HasEnded(job.state())) << job.id();
   Check();
 }
 

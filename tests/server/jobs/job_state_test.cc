@@ -9,17 +9,19 @@
 namespace lockstep {
 namespace {
 
-constexpr JobCommand kCommands[] = {JobCommand::kAssign, JobCommand::kRequeue, JobCommand::kSucceed,
-                                    JobCommand::kFail, JobCommand::kCancel};
-constexpr v1::JobState kStates[] = {v1::QUEUED, v1::RUNNING, v1::SUCCEEDED, v1::FAILED,
-                                    v1::CANCELLED};
+constexpr JobCommand kCommands[] = {JobCommand::kAssign, JobCommand::kRequeue, JobCommand::kPause,
+                                    JobCommand::kResume, JobCommand::kSucceed, JobCommand::kFail,
+                                    JobCommand::kCancel};
+constexpr v1::JobState kStates[] = {v1::QUEUED,    v1::RUNNING, v1::PAUSED,
+                                    v1::SUCCEEDED, v1::FAILED,  v1::CANCELLED};
 
-// Promise: the README's line, QUEUED -> RUNNING -> SUCCEEDED | FAILED | CANCELLED and
-// RUNNING -> QUEUED; a job that waits can be cancelled, or fail.
+// Promise: the README's picture; and what was under way when its job was paused or preempted may
+// still come to its end.
 TEST(JobStateTest, MovesAreThoseOfTheDesign) {
   const std::map<v1::JobState, std::set<v1::JobState>> design = {
-      {v1::QUEUED, {v1::RUNNING, v1::CANCELLED, v1::FAILED}},
-      {v1::RUNNING, {v1::SUCCEEDED, v1::FAILED, v1::CANCELLED, v1::QUEUED}},
+      {v1::QUEUED, {v1::RUNNING, v1::PAUSED, v1::SUCCEEDED, v1::FAILED, v1::CANCELLED}},
+      {v1::RUNNING, {v1::QUEUED, v1::PAUSED, v1::SUCCEEDED, v1::FAILED, v1::CANCELLED}},
+      {v1::PAUSED, {v1::QUEUED, v1::SUCCEEDED, v1::FAILED, v1::CANCELLED}},
       {v1::SUCCEEDED, {}},
       {v1::FAILED, {}},
       {v1::CANCELLED, {}},

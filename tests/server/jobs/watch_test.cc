@@ -146,7 +146,7 @@ TEST_F(WatchTest, AWatcherThatStopsReadingHoldsUpNobody) {
   for (int i = 0; i < 2000; ++i) {
     v1::WorkerMessage message;
     message.mutable_report()->add_events()->mutable_text()->set_text(std::string(1000, 'x'));
-    worker.Handle(assigned, std::move(message));
+    ASSERT_TRUE(worker.Handle(assigned, std::move(message)).ok());
   }
   worker.Succeed(assigned, AddBlob("weights"));
   EXPECT_EQ(StartWatch("a", 1)->Sequences().size(), 2003u);

@@ -10,14 +10,19 @@
 #include <string>
 #include <vector>
 
+#include "server/store/sqlite.h"
+#include "tests/server/store/faults.h"
 #include "tests/temporary_directory.h"
 
 namespace lockstep {
 namespace {
 
 using google::protobuf::util::MessageDifferencer;
+using testing::AnyOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
 
 v1::Job MakeJob(const std::string& id) {
   v1::Job job;
@@ -78,10 +83,243 @@ TEST_F(StoreTest, HasEverythingAfterReopening) {
 TEST_F(StoreTest, ListsJobsNewestFirst) {
   for (const char* id : {"b", "a", "c"}) ASSERT_TRUE(store_->InsertJob(MakeJob(id)).ok());
   ASSERT_TRUE(store_->UpdateJob(MakeJob("b")).ok());  // changes no place
-  const std::vector<v1::Job> jobs = *store_->ListJobs();
+  const std::vector<v1::Job> jobs = store_->ListJobs({}, 0, 10)->jobs;
   std::vector<std::string> ids;
   for (const v1::Job& job : jobs) ids.push_back(job.id());
   EXPECT_THAT(ids, ElementsAre("c", "a", "b"));
+}
+
+v1::Job MakeLabelled(const std::string& id, v1::JobState state, const std::string& team,
+                     const std::string& stage) {
+  v1::Job job = MakeJob(id);
+  job.set_state(state);
+  (*job.mutable_spec()->mutable_labels())["team"] = team;
+  (*job.mutable_spec()->mutable_labels())["stage"] = stage;
+  return job;
+}
+
+// Through pages of every size the same jobs come in the same order.
+TEST_F(StoreTest, FiltersAndPagesJobs) {
+  for (const v1::Job& job :
+       {MakeLabelled("1", v1::QUEUED, "a", "x"), MakeLabelled("2", v1::RUNNING, "a", "y"),
+        MakeLabelled("3", v1::PAUSED, "b", "x"), MakeLabelled("4", v1::QUEUED, "a", "x"),
+        MakeLabelled("5", v1::QUEUED, "b", "y"), MakeLabelled("6", v1::RUNNING, "a", "x")}) {
+    ASSERT_TRUE(store_->InsertJob(job).ok());
+  }
+  ASSERT_TRUE(store_->UpdateJob(MakeLabelled("4", v1::PAUSED, "a", "x")).ok());
+  const struct {
+    JobFilter filter;
+    std::vector<std::string> ids;
+  } cases[] = {
+      {{}, {"6", "5", "4", "3", "2", "1"}},
+      {{{v1::RUNNING, v1::QUEUED, v1::RUNNING}, {}}, {"6", "5", "2", "1"}},
+      {{{v1::PAUSED}, {}}, {"4", "3"}},
+      {{{v1::FAILED}, {}}, {}},
+      {{{}, {{"team", "a"}}}, {"6", "4", "2", "1"}},
+      {{{}, {{"team", "a"}, {"stage", "x"}}}, {"6", "4", "1"}},
+      {{{v1::RUNNING, v1::PAUSED}, {{"team", "a"}, {"stage", "x"}}}, {"6", "4"}},
+      {{{}, {{"team", "x"}}}, {}},
+      {{{}, {{"team", "a"}, {"no such", ""}}}, {}},
+  };
+  for (const auto& c : cases) {
+    for (int limit = 1; limit <= 7; ++limit) {
+      std::vector<std::string> ids;
+      int64_t below = 0;
+      do {
+        const JobPage page = *store_->ListJobs(c.filter, below, limit);
+        ASSERT_LE(page.jobs.size(), static_cast<size_t>(limit));
+        ASSERT_TRUE(page.next == 0 || !page.jobs.empty());
+        for (const v1::Job& job : page.jobs) ids.push_back(job.id());
+        below = page.next;
+      } while (below != 0);
+      EXPECT_EQ(ids, c.ids) << "pages of " << limit;
+    }
+  }
+}
+
+TEST_F(StoreTest, APageGoesOnWhereTheOneBeforeEndedWhateverComesOrGoes) {
+  for (const char* id : {"1", "2", "3", "4"}) ASSERT_TRUE(store_->InsertJob(MakeJob(id)).ok());
+  const JobPage first = *store_->ListJobs({}, 0, 2);
+  ASSERT_TRUE(store_->DeleteJob("3").ok());  // the last of that page
+  ASSERT_TRUE(store_->InsertJob(MakeJob("5")).ok());
+  const JobPage second = *store_->ListJobs({}, first.next, 2);
+  ASSERT_EQ(second.jobs.size(), 2u);
+  EXPECT_EQ(second.jobs[0].id(), "2");
+  EXPECT_EQ(second.next, 0);
+}
+
+v1::Job MakeEnded(const std::string& id, v1::JobState state, int64_t end_seconds) {
+  v1::Job job = MakeJob(id);
+  job.set_state(state);
+  job.mutable_end_time()->set_seconds(end_seconds);
+  return job;
+}
+
+TEST_F(StoreTest, UnfinishedJobsComeInTheOrderOfTheirSubmission) {
+  for (const char* id : {"c", "b", "a"}) ASSERT_TRUE(store_->InsertJob(MakeJob(id)).ok());
+  v1::Job paused = MakeJob("c");
+  paused.set_state(v1::PAUSED);
+  ASSERT_TRUE(store_->UpdateJob(paused).ok());
+  ASSERT_TRUE(store_->UpdateJob(MakeEnded("b", v1::CANCELLED, 0)).ok());
+  const std::vector<v1::Job> jobs = *store_->ListUnfinishedJobs();
+  ASSERT_EQ(jobs.size(), 2u);
+  EXPECT_EQ(jobs[0].id(), "c");
+  EXPECT_EQ(jobs[1].id(), "a");
+}
+
+TEST_F(StoreTest, FindsTheNewestResultOfAFingerprint) {
+  const auto insert = [this](const std::string& id, v1::JobState state, const char* publish_as) {
+    v1::Job job = MakeJob(id);
+    job.set_state(state);
+    job.set_fingerprint("f");
+    job.mutable_spec()->set_publish_as(publish_as);
+    if (id == "verification") job.mutable_spec()->mutable_verification();
+    ASSERT_TRUE(store_->InsertJob(job).ok());
+  };
+  insert("1", v1::SUCCEEDED, "m");
+  insert("2", v1::SUCCEEDED, "m");
+  insert("3", v1::SUCCEEDED, "n");
+  insert("4", v1::FAILED, "m");
+  insert("5", v1::RUNNING, "m");
+  insert("verification", v1::SUCCEEDED, "m");
+  EXPECT_EQ(store_->FindSucceeded("f", "m")->id(), "2");
+  EXPECT_EQ(store_->FindSucceeded("f", "")->id(), "3");
+  EXPECT_TRUE(absl::IsNotFound(store_->FindSucceeded("f", "o").status()));
+  EXPECT_TRUE(absl::IsNotFound(store_->FindSucceeded("g", "").status()));
+}
+
+TEST_F(StoreTest, AJobThatIsDeletedTakesAllButItsModelAlong) {
+  v1::Job job = MakeLabelled("j", v1::SUCCEEDED, "a", "x");
+  ASSERT_TRUE(store_->InsertJob(job).ok());
+  v1::ModelVersion version;
+  version.set_name("m");
+  ASSERT_TRUE(store_->PublishModel(version, job).ok());
+  v1::Checkpoint checkpoint;
+  checkpoint.mutable_blob()->set_sha256("c");
+  ASSERT_TRUE(store_->InsertCheckpoint("j", checkpoint).ok());
+
+  ASSERT_TRUE(store_->DeleteJob("j").ok());
+  EXPECT_TRUE(absl::IsNotFound(store_->DeleteJob("j")));
+  EXPECT_TRUE(absl::IsNotFound(store_->GetJob("j").status()));
+  EXPECT_TRUE(store_->ListJobs({{}, {{"team", "a"}}}, 0, 10)->jobs.empty());
+  EXPECT_TRUE(store_->ListCheckpoints("j")->empty());
+  EXPECT_FALSE(*store_->IsBlobUsed("c"));
+  EXPECT_TRUE(store_->GetModel("m", 1).ok());
+  EXPECT_TRUE(store_->InsertJob(MakeJob("j")).ok()) << "the id is free again";
+}
+
+TEST_F(StoreTest, ListsJobsThatARetentionPolicyLetsGo) {
+  for (const v1::Job& job : {MakeEnded("5", v1::FAILED, 50), MakeEnded("2", v1::SUCCEEDED, 20),
+                             MakeEnded("4", v1::CANCELLED, 40), MakeEnded("1", v1::SUCCEEDED, 10),
+                             MakeEnded("3", v1::SUCCEEDED, 30), MakeJob("queued")}) {
+    ASSERT_TRUE(store_->InsertJob(job).ok());
+  }
+  const auto at = [](int64_t seconds) { return absl::FromUnixSeconds(seconds); };
+  EXPECT_THAT(*store_->ListExpiredJobs(at(30), 0), ElementsAre("1", "2"));
+  EXPECT_THAT(*store_->ListExpiredJobs(at(30) + absl::Microseconds(1), 0),
+              ElementsAre("1", "2", "3"));
+  EXPECT_THAT(*store_->ListExpiredJobs(absl::InfinitePast(), 2), ElementsAre("1", "2", "3"));
+  EXPECT_THAT(*store_->ListExpiredJobs(at(30), 2), ElementsAre("1", "2", "3"));
+  EXPECT_THAT(*store_->ListExpiredJobs(at(30), 4), ElementsAre("1", "2"));
+  EXPECT_THAT(*store_->ListExpiredJobs(absl::InfinitePast(), 0), ElementsAre());
+  EXPECT_THAT(*store_->ListExpiredJobs(absl::InfiniteFuture(), 5),
+              ElementsAre("1", "2", "3", "4", "5"));
+}
+
+TEST_F(StoreTest, KeepsOneCheckpointAStep) {
+  ASSERT_TRUE(store_->InsertJob(MakeJob("j")).ok());
+  ASSERT_TRUE(store_->InsertJob(MakeJob("k")).ok());
+  const auto insert = [this](const std::string& job_id, int64_t step, const char* sha256) {
+    v1::Checkpoint checkpoint;
+    checkpoint.set_step(step);
+    checkpoint.mutable_blob()->set_sha256(sha256);
+    return store_->InsertCheckpoint(job_id, checkpoint);
+  };
+  const auto list = [this] {
+    std::vector<std::string> found;
+    const std::vector<v1::Checkpoint> checkpoints = *store_->ListCheckpoints("j");
+    for (const v1::Checkpoint& checkpoint : checkpoints) {
+      found.push_back(std::to_string(checkpoint.step()) + checkpoint.blob().sha256());
+    }
+    return found;
+  };
+  ASSERT_TRUE(insert("j", 9, "a").ok());
+  ASSERT_TRUE(insert("j", 100, "b").ok());
+  ASSERT_TRUE(insert("j", 20, "c").ok());
+  ASSERT_TRUE(insert("k", 20, "other").ok());
+  ASSERT_TRUE(insert("j", 20, "d").ok());
+  EXPECT_TRUE(absl::IsNotFound(insert("ghost", 1, "e")));
+  Reopen();
+  EXPECT_THAT(list(), ElementsAre("100b", "20d", "9a"));
+  EXPECT_FALSE(*store_->IsBlobUsed("c")) << "replaced";
+  EXPECT_TRUE(*store_->IsBlobUsed("d"));
+  ASSERT_TRUE(store_->DeleteCheckpoint("j", 100).ok());
+  EXPECT_TRUE(store_->DeleteCheckpoint("j", 100).ok());
+  EXPECT_THAT(list(), ElementsAre("20d", "9a"));
+  EXPECT_FALSE(*store_->IsBlobUsed("b"));
+}
+
+TEST_F(StoreTest, KnowsWhichBlobsMustStay) {
+  v1::Job job = MakeJob("j");
+  job.mutable_spec()->mutable_initial_weights()->mutable_safetensors()->set_sha256("weights");
+  job.mutable_spec()->mutable_verification()->mutable_checkpoint()->mutable_blob()->set_sha256(
+      "checkpoint");
+  ASSERT_TRUE(store_->InsertJob(job).ok());
+  job.set_state(v1::PAUSED);
+  ASSERT_TRUE(store_->UpdateJob(job).ok());
+  EXPECT_TRUE(*store_->IsBlobUsed("weights"));
+  EXPECT_TRUE(*store_->IsBlobUsed("checkpoint"));
+  job.set_state(v1::FAILED);
+  ASSERT_TRUE(store_->UpdateJob(job).ok());
+  EXPECT_FALSE(*store_->IsBlobUsed("weights"));
+  EXPECT_FALSE(*store_->IsBlobUsed("checkpoint"));
+
+  v1::Dataset dataset = MakeDataset("d", "digest");
+  dataset.add_tensors()->mutable_blob()->set_sha256("zeros");
+  dataset.add_tensors()->mutable_blob()->set_sha256("zeros");
+  ASSERT_TRUE(store_->InsertDataset(dataset).ok());
+  EXPECT_TRUE(*store_->IsBlobUsed("zeros"));
+
+  v1::Job publisher = MakeJob("k");
+  ASSERT_TRUE(store_->InsertJob(publisher).ok());
+  v1::ModelVersion version;
+  version.set_name("m");
+  version.mutable_weights()->set_sha256("published");
+  ASSERT_TRUE(store_->PublishModel(version, publisher).ok());
+  EXPECT_TRUE(*store_->IsBlobUsed("published"));
+  EXPECT_FALSE(*store_->IsBlobUsed("ghost"));
+  EXPECT_FALSE(*store_->IsBlobUsed(""));
+}
+
+// However many jobs there are, a query looks only at those it is about.
+TEST_F(StoreTest, NoQueryScansATable) {
+  absl::StatusOr<Database> database = Database::Open(path_);
+  ASSERT_TRUE(database.ok());
+  ASSERT_GT(Store::Statements().size(), 20u);
+  for (const std::string sql : Store::Statements()) {
+    absl::StatusOr<Statement> plan = database->Prepare("EXPLAIN QUERY PLAN " + sql);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    while (*plan->Step()) {
+      const std::string line = plan->Bytes(3);
+      // These two are what lists all models and data sets, in the order of their key.
+      if (line == "SCAN m" || line == "SCAN datasets") continue;
+      EXPECT_THAT(line, Not(AnyOf(StartsWith("SCAN"), HasSubstr("TEMP B-TREE")))) << sql;
+    }
+  }
+}
+
+// What makes a job that was accepted survive a power failure.
+TEST_F(StoreTest, EveryChangeWaitsForTheDisk) {
+  absl::StatusOr<Database> database = Database::Open(path_);
+  absl::StatusOr<Statement> mode = database->Prepare("PRAGMA journal_mode");
+  ASSERT_TRUE(*mode->Step());
+  EXPECT_EQ(mode->Bytes(0), "wal");
+  for (const char* id : {"1", "2", "3"}) {
+    faults::Watch();
+    EXPECT_TRUE(store_->InsertJob(MakeJob(id)).ok());
+    faults::Stop();
+    EXPECT_GE(faults::Syncs(), 1) << "synchronous = FULL";
+  }
 }
 
 TEST_F(StoreTest, KeepsJobIdsUnique) {
