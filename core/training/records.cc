@@ -143,9 +143,10 @@ absl::Status Recorder::Restore(const v1::RecorderState& state) {
   }
   steps_ = state.steps();
   samples_ = state.samples();
-  for (size_t m = 0; m < summaries_.size(); ++m) {
-    const v1::SummaryState& saved = state.summaries(static_cast<int>(m));
-    summaries_[m] = {saved.min(), saved.sum(), saved.max(), saved.last()};
+  auto saved = state.summaries().begin();
+  for (Summary& summary : summaries_) {
+    summary = {saved->min(), saved->sum(), saved->max(), saved->last()};
+    ++saved;
   }
   time_ = RestoreTime(state.time());
   epoch_samples_ = state.epoch_samples();
