@@ -124,6 +124,31 @@ TEST_F(WorkerTest, ALongJobIsSnapshotAndCancelled) {
   worker.join();
 }
 
+TEST_F(WorkerTest, AJobThatWasPausedGoesOnFromItsCheckpointToTheSameBits) {
+  std::thread worker([&] { RunWorker(Options()); });
+  v1::SubmitJobRequest request = Request("undisturbed");
+  request.mutable_spec()->mutable_training()->set_epochs(3000);
+  ASSERT_TRUE(manager_->Submit(request).ok());
+  const v1::Job undisturbed = WaitForEnd("undisturbed");
+  ASSERT_EQ(undisturbed.state(), v1::SUCCEEDED) << undisturbed.state_reason();
+
+  request.set_id("paused");
+  ASSERT_TRUE(manager_->Submit(request).ok());
+  for (int i = 0; i < 1000 && Job("paused").progress().step() == 0; ++i) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  ASSERT_TRUE(manager_->Pause("paused").ok());
+  ASSERT_TRUE(manager_->Resume("paused").ok());
+  const v1::Job paused = WaitForEnd("paused");
+  EXPECT_EQ(paused.state(), v1::SUCCEEDED) << paused.state_reason();
+  EXPECT_EQ(paused.state_hash(), undisturbed.state_hash());
+  EXPECT_THAT(Events("paused"), testing::Contains(testing::Truly([](const v1::Event& event) {
+                return event.text().text().starts_with("goes on from the checkpoint");
+              })));
+  StopServer();
+  worker.join();
+}
+
 TEST_F(WorkerTest, BadValuesAreTheJobsFaultAndTheWorkerGoesOn) {
   v1::Dataset bad = Value(store_->GetDataset("tiny"));
   bad.set_name("bad");
