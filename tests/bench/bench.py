@@ -8,8 +8,8 @@ default number of shards (S), with S=1 beside it. A floor holds against Debian's
 ONNX Runtime for inference), an aim against the best peer. PyTorch uses the better of its memory
 layouts.
 
-CASE is a network to train, or shards, inference, explain, start, memory, epoch; cases.py says what each is.
-With --json each comparison is also a line of JSON.
+CASE is a network to train, or shards, inference, explain, start, memory, epoch, kernels, durability;
+cases.py and durability.py say what each is. With --json each comparison is also a line of JSON.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import json
 import pathlib
 
 from cases import CASES
-from report import table
+from report import summary, table
 
 
 def main():
@@ -30,6 +30,12 @@ def main():
     parser.add_argument("--json", metavar="FILE", help="write one JSON line a comparison")
     parser.add_argument("--runs", type=int, default=7, help="turns (default 7)")
     parser.add_argument("--seconds", type=float, default=0.4, help="of a turn (default 0.4)")
+    durability = parser.add_argument_group("of the case durability")
+    durability.add_argument("--pairs", type=int, default=15, help="turns (default 15)")
+    durability.add_argument("--queued", type=int, default=10_000,
+                            help="jobs in the long queue (default 10000)")
+    durability.add_argument("--finished", type=int, default=1_000,
+                            help="runs that a killed server had finished (default 1000)")
     options = parser.parse_args()
     chosen = options.only.split(",")
     for name in chosen:
@@ -41,7 +47,7 @@ def main():
         for measure in CASES[name]:
             for result in measure(options):
                 results.append(result)
-                print(f"{result['case']}: {result['ratio']:.2f}x {result['peer']}", flush=True)
+                print(summary(result), flush=True)
     print(f"\n{table(results)}")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:

@@ -12,6 +12,7 @@ import tempfile
 import time
 
 import numpy as np
+from durability import DURABILITY
 from processes import (DEBIAN_PYTHON, HERE, OnnxRuntime, Program, Torch, pythons_with_torch,
                        spec_path, use_cpus)
 from report import alternate, compare, judged
@@ -230,3 +231,4 @@ CASES["explain"] = [functools.partial(explain, network=network, batch=batch, thr
 CASES["memory"] = [memory]
 CASES["epoch"] = [epoch]
 CASES["kernels"] = [kernels]
+CASES["durability"] = DURABILITY

@@ -53,10 +53,32 @@ def judged(case, peer, ratio, floor=None, aim=None, at_most=False, **more):
     return result
 
 
+def at_most(limit, case, unit, figures, ours, peer, **more):
+    """The result of what may cost no more than `limit` times what the peer does, with its spread.
+
+    Without a limit it is only told.
+    """
+    (result,) = compare(case, unit, figures, ours, [peer], **more)
+    ratios = [a / b for a, b in zip(figures[ours], figures[peer])]
+    quartiles = statistics.quantiles(ratios, method="inclusive") if len(ratios) > 1 else 3 * ratios
+    return judged(**{**result, "spread": [quartiles[0], quartiles[-1]]}, floor=limit, at_most=True)
+
+
+def summary(result):
+    """The line that is printed as soon as a result is there."""
+    line = f"{result['case']}: {times(result['ratio'])} {result['peer']}"
+    if "spread" in result:
+        low, high = result["spread"]
+        line += f", half of the turns within {times(low)} to {times(high)}"
+    return line
+
+
 def number(value, unit):
     if value is None:
         return ""
     if unit == "s":
+        if value < 0.1:
+            return f"{value * 1000:.2f} ms"
         return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
     if unit == "bytes":
         return f"{value / 2**20:.1f} MiB"

@@ -51,11 +51,13 @@ class TrainingService:
         self.server.stop()
         self.directory.cleanup()
 
-    def _submit(self, network, batch, **training):
+    def submit(self, network, batch, *arguments, **training):
+        """Hands in an example without its validation, with other training fields; returns its id."""
         spec = json.loads(spec_path(network).read_text(encoding="utf-8"))
         del spec["data"]["validation"]
         spec["training"].update(batch_size=batch, **training)
-        return self.client.submit(spec, self.directory.name, "--threads", self.threads)
+        return self.client.submit(spec, self.directory.name, "--threads", self.threads,
+                                  *arguments)
 
     def epoch(self, network, batch):
         """Seconds between the job's start and the end of its only epoch, by its event log.
@@ -64,7 +66,7 @@ class TrainingService:
         with its accuracy, its records, the state's hash. Not the submission and the publication,
         and there is no validation.
         """
-        job = self._submit(network, batch, epochs=1)
+        job = self.submit(network, batch, epochs=1)
         for event in self.client.events(job):
             time_of_event = datetime.datetime.fromisoformat(event["time"][:26])
             if event.get("state", {}).get("state") == "RUNNING":
@@ -75,7 +77,7 @@ class TrainingService:
 
     def worker_memory(self, network, batch):
         """Largest anonymous memory, in bytes, of the worker process while it trains a short job."""
-        watch = self.client.start("watch", self._submit(network, batch, epochs=1, max_steps=60))
+        watch = self.client.start("watch", self.submit(network, batch, epochs=1, max_steps=60))
         (worker,) = self.server.workers()
         largest = 0
         while watch.poll() is None:
