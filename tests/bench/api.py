@@ -2,7 +2,8 @@
 
 import os
 
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # programs are started while channels are open
+# Before gRPC is imported: programs are started while channels are open.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import grpc
 from google.protobuf import descriptor_pool, json_format, message_factory

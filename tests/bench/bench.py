@@ -8,8 +8,9 @@ default number of shards (S), with S=1 beside it. A floor holds against Debian's
 ONNX Runtime for inference), an aim against the best peer. PyTorch uses the better of its memory
 layouts.
 
-CASE is a network to train, or shards, inference, explain, start, memory, epoch, kernels, durability;
-cases.py and durability.py say what each is. With --json each comparison is also a line of JSON.
+CASE is a network to train, or shards, inference, explain, start, memory, epoch, kernels or
+durability; cases.py and durability.py say what each is. With --json each comparison is also a line
+of JSON.
 """
 
 import argparse

@@ -52,7 +52,7 @@ class TrainingService:
         self.directory.cleanup()
 
     def submit(self, network, batch, *arguments, **training):
-        """Hands in an example without its validation, with other training fields; returns its id."""
+        """Hands in an example, less its validation, with other training fields; returns its id."""
         spec = json.loads(spec_path(network).read_text(encoding="utf-8"))
         del spec["data"]["validation"]
         spec["training"].update(batch_size=batch, **training)
