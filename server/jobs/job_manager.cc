@@ -26,6 +26,8 @@ using google::protobuf::util::MessageDifferencer;
 
 constexpr int kPageSize = 100;
 constexpr int kLargestPage = 1000;
+// What nothing names may be an upload whose user has yet to come.
+constexpr std::chrono::hours kKeepUnnamedBlobs{24};
 
 }  // namespace
 
@@ -48,6 +50,8 @@ absl::Status JobManager::Load() {
   for (v1::Job& job : *jobs) {
     if (absl::Status status = LoadJob(std::move(job)); !status.ok()) return status;
   }
+  // A crash between an upload and its record leaves blobs that nobody would ever ask for.
+  for (const std::string& sha256 : blobs_->ListOlderThan(kKeepUnnamedBlobs)) DropBlob(sha256);
   spdlog::info("jobs loaded unfinished={} queued={}", active_.size(), queue_.size());
   return absl::OkStatus();
 }

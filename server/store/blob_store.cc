@@ -107,6 +107,20 @@ absl::Status BlobStore::Delete(const std::string& sha256) {
   return RemoveFile(CompletePath(sha256));
 }
 
+std::vector<std::string> BlobStore::ListOlderThan(std::chrono::seconds age) const {
+  const auto newest = fs::file_time_type::clock::now() - age;
+  std::vector<std::string> digests;
+  std::error_code error;
+  fs::directory_iterator entry(directory_, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    std::error_code gone;
+    if (entry->is_regular_file(gone) && entry->last_write_time(gone) < newest && !gone) {
+      digests.push_back(entry->path().filename());
+    }
+  }
+  return digests;
+}
+
 // There is no timer: what is left over costs disk only, and goes when the next upload needs some.
 void BlobStore::DropExpiredUploads() {
   const auto oldest = fs::file_time_type::clock::now() - kKeepUploads;

@@ -1,10 +1,12 @@
 #ifndef LOCKSTEP_SERVER_STORE_BLOB_STORE_H_
 #define LOCKSTEP_SERVER_STORE_BLOB_STORE_H_
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
@@ -78,6 +80,8 @@ class BlobStore {
   absl::StatusOr<std::string> ReadAll(const std::string& sha256) const;
   // OK when it is not there.
   absl::Status Delete(const std::string& sha256);
+  // Digests of the complete blobs that have been here for longer than `age`.
+  std::vector<std::string> ListOlderThan(std::chrono::seconds age) const;
 
  private:
   explicit BlobStore(std::string directory) : directory_(std::move(directory)) {}

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <csignal>
+#include <filesystem>
 
 #include "tests/server/jobs/fixture.h"
 
@@ -182,6 +183,26 @@ TEST_F(JobDurabilityTest, AJobPausedInItsWorkersAbsenceIsSavedWhenItIsBack) {
   worker.ConfirmYielded(assigned);
   ASSERT_TRUE(manager_->Resume("a").ok());
   EXPECT_THAT(Steps(worker.last()), ElementsAre(3));
+}
+
+TEST_F(JobDurabilityTest, BlobsThatACrashLeftAreDroppedAndNoOthers) {
+  Submit("a");
+  v1::Blob named = AddBlob("step 1");
+  {
+    FakeWorker worker(manager_.get());
+    worker.ReportCheckpoint(worker.last(), 1, named);
+    manager_->Stop();
+  }
+  const v1::Blob forgotten = AddBlob("uploaded, never reported");
+  const v1::Blob young = AddBlob("uploaded just now");
+  const auto yesterday = std::filesystem::file_time_type::clock::now() - std::chrono::hours(25);
+  for (const v1::Blob& blob : {named, forgotten}) {
+    std::filesystem::last_write_time(directory_ / ("blobs/" + blob.sha256()), yesterday);
+  }
+  Start();
+  EXPECT_TRUE(HasBlob(named));
+  EXPECT_FALSE(HasBlob(forgotten));
+  EXPECT_TRUE(HasBlob(young));
 }
 
 // While files may not grow, nothing can be written: as on a full disk.
