@@ -84,6 +84,8 @@ std::string FormatBytes(int64_t bytes) {
   return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
 }
 
+std::string ShortHash(const std::string& hash) { return hash.substr(0, 12); }
+
 std::string StateName(v1::JobState state) {
   std::string name = v1::JobState_Name(state);
   std::transform(name.begin(), name.end(), name.begin(),

@@ -19,6 +19,8 @@ absl::Time ToTime(const google::protobuf::Timestamp& timestamp);
 std::string FormatAge(const google::protobuf::Timestamp& timestamp, absl::Time now);
 // "512 B", "1.5 kB", "47.0 MB": powers of 1000.
 std::string FormatBytes(int64_t bytes);
+// The first 12 digits: enough to tell two apart.
+std::string ShortHash(const std::string& hash);
 // "succeeded"
 std::string StateName(v1::JobState state);
 

@@ -17,7 +17,7 @@ namespace lockstep {
 // `received` are ours and only ever compared with each other.
 class JobProgress {
  public:
-  // `job` as it was before the first event; its start counts when the log is read from the middle.
+  // `job` as the server has it now; what it says counts when the log is read from the middle.
   explicit JobProgress(const v1::Job& job);
 
   void Apply(const v1::Event& event, absl::Time received);
@@ -33,6 +33,14 @@ class JobProgress {
   //   epoch 3/5 [00:12, 1.62k samples/s]  loss 0.3121 (val 0.3310)  accuracy 0.8876 (val 0.8790)
   std::string EpochLine(const v1::EpochRecord& record, int columns) const;
 
+  // The line that stays of the change of state that was applied last; empty for the job's end:
+  //   attempt 2: goes on from step 1200 (on host:17, 8 threads)
+  std::string StateLine(const v1::StateChange& change) const;
+
+  // The line that stays of a checkpoint, unless the last such line is less than a minute of the
+  // job's time old; empty then.
+  std::string CheckpointLine(const v1::Event& event);
+
   // The training loss of each finished epoch.
   const std::vector<double>& epoch_losses() const { return epoch_losses_; }
   // From the first start to the last event.
@@ -44,22 +52,30 @@ class JobProgress {
   // "epoch  3/20": as wide for every epoch.
   std::string EpochLabel(int64_t epoch) const;
 
+  std::string id_;
   int64_t total_steps_;  // 0: unknown
   int64_t epochs_;
 
   v1::JobState state_ = v1::QUEUED;
   int64_t epoch_ = 1;
   int64_t step_ = 0;
+  std::optional<int64_t> checkpoint_step_;  // the newest; nothing if none is known
+  bool from_the_beginning_ = false;         // the first event was the job's first
+  int64_t first_step_ = 0;                  // that the job begins after
+  int32_t attempt_ = 0;
+  int64_t attempt_first_step_ = 0;            // steps that were done when the running attempt began
   std::optional<double> samples_per_second_;  // moving average
   std::vector<std::string> metrics_;
   std::vector<double> epoch_losses_;
 
   absl::Time created_;
+  absl::Time state_since_;
   absl::Time started_ = absl::InfiniteFuture();          // first start
   absl::Time attempt_started_ = absl::InfiniteFuture();  // start of the running attempt
   absl::Time epoch_started_ = absl::InfiniteFuture();
   std::optional<double> epoch_s_;  // the last finished epoch's, unless its start was not seen
   absl::Time last_event_;
+  absl::Time last_checkpoint_line_ = absl::InfinitePast();
   absl::Time last_received_ = absl::InfiniteFuture();
 };
 

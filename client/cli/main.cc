@@ -1,123 +1,50 @@
-// The command line of `lockstep`: options and help; what the commands do is in commands.h.
+// The command line of `lockstep`: options and help; those of jobs are in job_command_line.cc. What
+// the commands do is in commands.h.
 
 #include <CLI/CLI.hpp>
 #include <clocale>
 #include <cstdio>
-#include <functional>
 
-#include "client/cli/commands.h"
+#include "client/cli/command_line.h"
 
 namespace lockstep {
 namespace {
 
-// Everything the command line can say. `run` is what it asks for.
-struct CommandLine {
-  Session::Options session;
-  SubmitArguments submit;
-  std::string job_id;
-  int64_t from_sequence = 1;
-  FetchArguments fetch;
-  PredictArguments predict;
-  std::string model, dataset, output_name;
-  AddDatasetArguments add_dataset;
-  std::function<ExitCode(Session&)> run;
-};
-
-CLI::App* AddCommand(CLI::App& app, CommandLine& line, const std::string& name,
-                     const std::string& description, const std::string& example,
-                     std::function<ExitCode(Session&)> run) {
-  CLI::App* command = app.add_subcommand(name, description);
-  command->footer("Example:\n  " + example);
-  command->callback([&line, run = std::move(run)] { line.run = run; });
-  return command;
-}
-
-// What may stand in place of a job's file, or changes what it says.
-void AddJobOptions(CLI::App* submit, JobOptions& options) {
-  submit->add_option("--keras", options.keras, "The model: what Keras' model.to_json() gives");
-  submit->add_option("--data", options.data,
-                     "The training set: a .npz (x and y) or .csv file, which is registered under\n"
-                     "its name, or a registered data set");
-  submit
-      ->add_option("--loss", options.loss,
-                   "Of every output; default by its activation: softmax\n"
-                   "sparse_categorical_crossentropy, sigmoid binary_crossentropy, else mse")
-      ->check(CLI::IsMember({"sparse_categorical_crossentropy", "categorical_crossentropy",
-                             "binary_crossentropy", "mean_squared_error", "mean_absolute_error",
-                             "huber", "mse", "mae"}));
-  submit->add_option("--epochs", options.epochs, "Default with --keras: 10");
-  submit->add_option("--batch-size", options.batch_size, "Default with --keras: 32");
-  submit->add_option("--optimizer", options.optimizer, "Default: adam")
-      ->check(CLI::IsMember({"adam", "sgd", "rmsprop"}));
-  submit->add_option("--learning-rate", options.learning_rate, "Default: the optimizer's");
-  submit->add_option("--validation-split", options.validation_split,
-                     "Fraction of the data, from its end, to validate on");
-  submit->add_option("--seed", options.seed, "Of initial values, shuffling and dropout");
-  submit->add_option("--publish-as", options.publish_as, "The model's name; default: the job's id");
-}
-
-void AddJobCommands(CLI::App& app, CommandLine& line) {
-  CLI::App* submit =
-      AddCommand(app, line, "submit",
-                 "Hands in a training job: a JobSpec in JSON, a Keras model with data, or both.",
-                 "lockstep submit fashion-cnn.json --watch\n"
-                 "  lockstep submit --keras model.json --data fashion.npz --epochs 5 --watch",
-                 [&line](Session& session) { return Submit(session, line.submit); });
-  CLI::Option* file = submit->add_option("JOB.json", line.submit.file, "The job's spec");
-  AddJobOptions(submit, line.submit.options);
-  submit->callback([&line, file] {
-    if (file->empty() && line.submit.options.keras.empty()) {
-      throw CLI::RequiredError("JOB.json or --keras");
-    }
-    line.run = [&line](Session& session) { return Submit(session, line.submit); };
+void AddVerifyCommand(CLI::App& app, CommandLine& line) {
+  VerifyArguments& arguments = line.verify;
+  const auto run = [&line](Session& session) { return Verify(session, line.verify); };
+  CLI::App* verify =
+      AddCommand(app, line, "verify",
+                 "Trains again what a receipt is about, and compares the state hashes of the end\n"
+                 "and of every epoch. Nothing is published. Exit code 1 if one differs.",
+                 "lockstep verify fashion-cnn:1\n"
+                 "  lockstep verify fashion-cnn:1 --from-checkpoint 1200\n"
+                 "  lockstep verify --receipt receipt.json --threads 2",
+                 run);
+  CLI::Option* model =
+      verify->add_option("MODEL", arguments.model, "MODEL or MODEL:VERSION; else the newest");
+  CLI::Option* receipt =
+      verify->add_option("--receipt", arguments.receipt,
+                         "A receipt's file instead, also from another server; the data sets must\n"
+                         "be registered here under the same names");
+  receipt->excludes(model);
+  verify->add_option("--id", arguments.id, "The name of the job that verifies");
+  verify
+      ->add_option("--threads", arguments.threads, "Threads it may use; any number gives the same")
+      ->check(AtLeastOne());
+  CLI::Option* from =
+      verify
+          ->add_option("--from-checkpoint", arguments.checkpoint_step,
+                       "Go on from a checkpoint that the job still keeps, STEP's or else the\n"
+                       "newest before the end, instead of from the first step")
+          ->type_name("[STEP]")
+          ->expected(0, 1)
+          ->check(AtLeastOne());
+  verify->callback([&line, run, model, receipt, from] {
+    if (model->empty() && receipt->empty()) throw CLI::RequiredError("MODEL or --receipt");
+    line.verify.from_checkpoint = !from->empty();
+    line.run = run;
   });
-  submit->add_option("--id", line.submit.id,
-                     "The job's name; submitting the same again is then harmless");
-  submit->add_flag("--watch", line.submit.watch, "Follow the job until it ends");
-  CLI::Option* profile = submit->add_flag(
-      "--profile", line.submit.profile,
-      "Measure where the time of steps 11 to 60 goes, by layer and phase; without --watch\n"
-      "the command ends once it has told it");
-  submit->add_option("--profile-image", line.submit.profile_image, "An SVG file to draw it to")
-      ->needs(profile);
-  submit->add_option(
-      "--initial-weights", line.submit.initial_weights,
-      "Where the weights start from: MODEL, MODEL:VERSION or FILE.safetensors, which is uploaded;\n"
-      "the job's initial_weights says how its tensors are named and which layers it is for");
-  submit
-      ->add_option("--threads", line.submit.threads,
-                   "Threads it may use; the result is the same for any number")
-      ->check(CLI::PositiveNumber);
-
-  CLI::App* explain = AddCommand(
-      app, line, "explain",
-      "Says what a job would be, without training it: layers, shapes, parameters, arithmetic,\n"
-      "memory and how long it is likely to take.",
-      "lockstep explain fashion-cnn.json",
-      [&line](Session& session) { return ExplainJob(session, line.submit.file); });
-  explain->add_option("JOB.json", line.submit.file, "The job's spec")->required();
-
-  AddCommand(app, line, "jobs", "Lists the jobs, newest first.", "lockstep jobs", &ListJobs);
-
-  CLI::App* show =
-      AddCommand(app, line, "show", "Says everything about a job.", "lockstep show my-job --json",
-                 [&line](Session& session) { return ShowJob(session, line.job_id); });
-  show->add_option("ID", line.job_id, "The job")->required();
-
-  CLI::App* watch = AddCommand(
-      app, line, "watch",
-      "Follows a job until it ends; one that has ended is told from its log.\n"
-      "Ctrl-C detaches, the job goes on.",
-      "lockstep watch my-job --from 120",
-      [&line](Session& session) { return WatchJob(session, line.job_id, line.from_sequence); });
-  watch->add_option("ID", line.job_id, "The job")->required();
-  watch->add_option("--from", line.from_sequence, "The first event to show, from 1")
-      ->check(CLI::NonNegativeNumber);
-
-  CLI::App* cancel = AddCommand(
-      app, line, "cancel", "Ends a job that is queued or running.", "lockstep cancel my-job",
-      [&line](Session& session) { return CancelJob(session, line.job_id); });
-  cancel->add_option("ID", line.job_id, "The job")->required();
 }
 
 void AddModelCommands(CLI::App& app, CommandLine& line) {
@@ -147,7 +74,7 @@ void AddModelCommands(CLI::App& app, CommandLine& line) {
   samples->add_option("--input", line.predict.input, "A local file");
   samples->require_option(1);
   predict->add_option("--first", line.predict.first, "How many, from the first (default 10)")
-      ->check(CLI::PositiveNumber);
+      ->check(AtLeastOne());
   predict->add_option("--output-name", line.predict.output,
                       "Which output, of a model with several");
 
@@ -162,6 +89,16 @@ void AddModelCommands(CLI::App& app, CommandLine& line) {
 
   AddCommand(app, line, "models", "Lists the newest version of every model.", "lockstep models",
              &ListModels);
+
+  CLI::App* receipt = AddCommand(
+      app, line, "receipt",
+      "Prints a model's receipt as JSON: what anyone needs to train the same model again.",
+      "lockstep receipt fashion-cnn:1 -o receipt.json",
+      [&line](Session& session) { return ShowReceipt(session, line.model, line.receipt_file); });
+  receipt->add_option("MODEL", line.model, "MODEL or MODEL:VERSION; else the newest")->required();
+  receipt->add_option("-o,--output", line.receipt_file, "A file instead of standard output");
+
+  AddVerifyCommand(app, line);
 }
 
 void AddDatasetCommands(CLI::App& app, CommandLine& line) {

@@ -31,7 +31,7 @@ ExitCode ListModels(Session& session) {
     }
     table.AddRow({model.name(), std::to_string(model.version()),
                   FormatBytes(model.weights().size_bytes()), metrics, model.receipt().job_id(),
-                  model.receipt().state_hash().substr(0, 12),
+                  ShortHash(model.receipt().state_hash()),
                   FormatAge(model.create_time(), absl::Now())});
   }
   std::fputs(table.ToString().c_str(), stdout);

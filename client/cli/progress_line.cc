@@ -101,6 +101,13 @@ std::string Render(const ProgressLine& line, const LineStyle& style) {
   return Cut(plain, style.width);
 }
 
+std::string TextLine(const v1::Text& text, const LineStyle& style) {
+  if (text.severity() == v1::Text::INFO) return "note: " + text.text();
+  const bool warns = text.severity() == v1::Text::WARNING;
+  const std::string line = (warns ? "WARNING: " : "ERROR: ") + text.text();
+  return style.color ? (warns ? "\x1b[1;33m" : "\x1b[1;31m") + line + "\x1b[0m" : line;
+}
+
 std::string FormatClock(double seconds) {
   const int64_t total = std::isfinite(seconds) && seconds > 0 ? std::llround(seconds) : 0;
   const int64_t days = total / 86400, hours = total / 3600 % 24, minutes = total / 60 % 60;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "client/cli/terminal.h"
+#include "lockstep/v1/event.pb.h"
 
 namespace lockstep {
 
@@ -27,6 +28,9 @@ struct ProgressLine {
 // never wider than style.width columns. What does not fit goes in this order: metrics from the last
 // on, the bar, the rate, and then the end of the line.
 std::string Render(const ProgressLine& line, const LineStyle& style);
+
+// What a job says, with its severity before it; where there is colour, warnings and errors have it.
+std::string TextLine(const v1::Text& text, const LineStyle& style);
 
 // A bar of so many columns, filled to a fraction of 0 to 1.
 std::string Bar(double fraction, int width, bool unicode);

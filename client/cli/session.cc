@@ -51,6 +51,10 @@ ExitCode Session::Fail(const std::string& what, const absl::Status& why,
     return kUnreachable;
   }
   std::string advice = what_to_do;
+  if (absl::IsUnimplemented(why)) {
+    Complain(what, "the server does not know how to", "it is older than this command");
+    return kRefused;
+  }
   if (absl::IsUnauthenticated(why)) {
     advice = "pass the server's token with --token-file or $LOCKSTEP_TOKEN_FILE";
   } else if (absl::IsDeadlineExceeded(why)) {

@@ -16,6 +16,7 @@
 #include "client/cli/job_progress.h"
 #include "client/cli/profile_view.h"
 #include "client/cli/terminal.h"
+#include "client/cli/verification.h"
 
 namespace lockstep {
 namespace {
@@ -48,10 +49,10 @@ class WatchView {
         last_plain_ = now;
         break;
       case v1::Event::kText:
-        terminal_.Print((event.text().severity() == v1::Text::INFO      ? "note: "
-                         : event.text().severity() == v1::Text::WARNING ? "warning: "
-                                                                        : "error: ") +
-                        event.text().text());
+        terminal_.Print(TextLine(event.text(), terminal_.style()));
+        break;
+      case v1::Event::kCheckpoint:
+        PrintCheckpoint(event);
         break;
       case v1::Event::kStep:
         if (!terminal_.interactive() && now - last_plain_ >= kPlainPause) {
@@ -97,10 +98,16 @@ class WatchView {
  private:
   // On a terminal the live line says what needs no reason; PrintOutcome tells the end.
   void PrintState(const v1::StateChange& change) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    if (progress_.ended() || (terminal_.interactive() && change.reason().empty())) return;
-    std::string line = StateName(change.state());
-    if (!change.reason().empty()) line += ": " + change.reason();
-    terminal_.Print(line);
+    const std::string line = progress_.StateLine(change);
+    const bool obvious = line == StateName(change.state());
+    if (!line.empty() && !(terminal_.interactive() && obvious)) terminal_.Print(line);
+  }
+
+  // Where there is a live line, that every checkpoint went well need not be said.
+  void PrintCheckpoint(const v1::Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (terminal_.interactive()) return;
+    const std::string line = progress_.CheckpointLine(event);
+    if (!line.empty()) terminal_.Print(line);
   }
 
   void PrintProfile(const v1::Profile& profile) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -124,13 +131,19 @@ void WatchView::PrintOutcome(const v1::Job& job) {
           : progress_.elapsed_s();
   std::string outcome = fmt::format("{} {} after {} steps in {}", job.id(), StateName(job.state()),
                                     job.progress().step(), FormatClock(elapsed_s));
-  if (!job.state_reason().empty()) outcome += ": " + job.state_reason();
+  // What became of a verification has a line of its own.
+  const bool verifies = job.spec().has_verification();
+  if (!verifies && !job.state_reason().empty()) outcome += ": " + job.state_reason();
   terminal_.Print(outcome);
   const std::vector<double>& losses = progress_.epoch_losses();
   if (losses.size() > 1) {
     const std::string line = Sparkline(losses, terminal_.style());
     terminal_.Print(fmt::format("  loss   {}{}{} -> {}", line, line.empty() ? "" : "  ",
                                 FormatMetric(losses.front()), FormatMetric(losses.back())));
+  }
+  if (verifies) {
+    terminal_.Print(VerificationOutcome(job));
+    if (job.state() == v1::SUCCEEDED) return;
   }
   if (job.state() != v1::SUCCEEDED) {
     terminal_.Print("next:    lockstep show " + job.id());
@@ -213,7 +226,10 @@ ExitCode Watch(Session& session, Client& client, const v1::Job& job, const Watch
   absl::StatusOr<v1::Job> end = client.GetJob(job.id());
   if (!end.ok()) return session.Fail("watch " + job.id(), end.status(), "");
   if (!session.json()) view.PrintOutcome(*end);
-  return end->state() == v1::SUCCEEDED ? kOk : kRefused;
+  if (options.end != nullptr) *options.end = *end;
+  const bool good =
+      end->spec().has_verification() ? IsVerified(*end) : end->state() == v1::SUCCEEDED;
+  return good ? kOk : kRefused;
 }
 
 }  // namespace lockstep

@@ -13,6 +13,7 @@ struct WatchOptions {
   int64_t from_sequence = 1;
   bool until_profile = false;  // ends with the first profile; the job goes on
   NewFile* image = nullptr;    // if not null, open: gets the first profile's picture
+  v1::Job* end = nullptr;      // if not null, gets the job as it ended, if it has
 };
 
 // Shows a job's events from a sequence number on until it ends: a live line on a terminal, plain

@@ -26,6 +26,13 @@ absl::StatusOr<Response> Call(const Connection& connection, const std::unique_pt
   return response;
 }
 
+template <typename Request>
+Request WithId(const std::string& id) {
+  Request request;
+  request.set_id(id);
+  return request;
+}
+
 template <typename Message>
 std::vector<Message> ToVector(google::protobuf::RepeatedPtrField<Message>* field) {
   return {std::make_move_iterator(field->begin()), std::make_move_iterator(field->end())};
@@ -65,10 +72,12 @@ bool Client::connected() const {
   return connection_->channel->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY;
 }
 
-absl::StatusOr<v1::Job> Client::SubmitJob(const v1::JobSpec& spec, const std::string& id) {
+absl::StatusOr<v1::Job> Client::SubmitJob(const v1::JobSpec& spec, const std::string& id,
+                                          bool reuse) {
   v1::SubmitJobRequest request;
   *request.mutable_spec() = spec;
   request.set_id(id);
+  request.set_reuse(reuse);
   return Call(*connection_, connection_->jobs, &v1::JobService::Stub::SubmitJob, request);
 }
 
@@ -79,28 +88,44 @@ absl::StatusOr<v1::ValidateJobResponse> Client::ValidateJob(const v1::JobSpec& s
 }
 
 absl::StatusOr<v1::Job> Client::GetJob(const std::string& id) {
-  v1::GetJobRequest request;
-  request.set_id(id);
-  return Call(*connection_, connection_->jobs, &v1::JobService::Stub::GetJob, request);
+  return Call(*connection_, connection_->jobs, &v1::JobService::Stub::GetJob,
+              WithId<v1::GetJobRequest>(id));
 }
 
-absl::StatusOr<std::vector<v1::Job>> Client::ListJobs() {
-  auto response =
-      Call(*connection_, connection_->jobs, &v1::JobService::Stub::ListJobs, v1::ListJobsRequest());
-  if (!response.ok()) return response.status();
-  return ToVector(response->mutable_jobs());
+absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(const v1::ListJobsRequest& request) {
+  return Call(*connection_, connection_->jobs, &v1::JobService::Stub::ListJobs, request);
 }
 
 absl::StatusOr<v1::Job> Client::CancelJob(const std::string& id) {
-  v1::CancelJobRequest request;
-  request.set_id(id);
-  return Call(*connection_, connection_->jobs, &v1::JobService::Stub::CancelJob, request);
+  return Call(*connection_, connection_->jobs, &v1::JobService::Stub::CancelJob,
+              WithId<v1::CancelJobRequest>(id));
+}
+
+absl::StatusOr<v1::Job> Client::PauseJob(const std::string& id) {
+  return Call(*connection_, connection_->jobs, &v1::JobService::Stub::PauseJob,
+              WithId<v1::PauseJobRequest>(id));
+}
+
+absl::StatusOr<v1::Job> Client::ResumeJob(const std::string& id) {
+  return Call(*connection_, connection_->jobs, &v1::JobService::Stub::ResumeJob,
+              WithId<v1::ResumeJobRequest>(id));
+}
+
+absl::StatusOr<v1::Job> Client::SetJobPriority(const std::string& id, int32_t priority) {
+  auto request = WithId<v1::SetJobPriorityRequest>(id);
+  request.set_priority(priority);
+  return Call(*connection_, connection_->jobs, &v1::JobService::Stub::SetJobPriority, request);
+}
+
+absl::Status Client::DeleteJob(const std::string& id) {
+  return Call(*connection_, connection_->jobs, &v1::JobService::Stub::DeleteJob,
+              WithId<v1::DeleteJobRequest>(id))
+      .status();
 }
 
 absl::StatusOr<v1::Weights> Client::GetJobWeights(const std::string& id) {
-  v1::GetJobWeightsRequest request;
-  request.set_id(id);
-  return Call(*connection_, connection_->jobs, &v1::JobService::Stub::GetJobWeights, request);
+  return Call(*connection_, connection_->jobs, &v1::JobService::Stub::GetJobWeights,
+              WithId<v1::GetJobWeightsRequest>(id));
 }
 
 std::unique_ptr<EventStream> Client::WatchJob(const std::string& id, int64_t from_sequence) {

@@ -64,11 +64,17 @@ class Client {
   bool connected() const;
 
   // Jobs. See job.proto for what the server answers.
-  absl::StatusOr<v1::Job> SubmitJob(const v1::JobSpec& spec, const std::string& id);
+  // With `reuse`, an earlier job of the same result answers, if there is one.
+  absl::StatusOr<v1::Job> SubmitJob(const v1::JobSpec& spec, const std::string& id, bool reuse);
   absl::StatusOr<v1::ValidateJobResponse> ValidateJob(const v1::JobSpec& spec);
   absl::StatusOr<v1::Job> GetJob(const std::string& id);
-  absl::StatusOr<std::vector<v1::Job>> ListJobs();
+  // One page; the next is asked for with its next_page_token.
+  absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request);
   absl::StatusOr<v1::Job> CancelJob(const std::string& id);
+  absl::StatusOr<v1::Job> PauseJob(const std::string& id);
+  absl::StatusOr<v1::Job> ResumeJob(const std::string& id);
+  absl::StatusOr<v1::Job> SetJobPriority(const std::string& id, int32_t priority);
+  absl::Status DeleteJob(const std::string& id);
   absl::StatusOr<v1::Weights> GetJobWeights(const std::string& id);
   // The job's events from a sequence number on (0 and 1: the beginning).
   std::unique_ptr<EventStream> WatchJob(const std::string& id, int64_t from_sequence);

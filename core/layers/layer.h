@@ -63,6 +63,9 @@ struct StepContext {
   const Batch* batch = nullptr;
   uint64_t seed = 0;
   int64_t step = 0;
+  // Forward is to normalise by moving statistics in place of the batch's, and leave them as they
+  // are.
+  bool moving_statistics = false;
 };
 
 // Bounds that memory is planned for.
@@ -154,12 +157,22 @@ struct PackContext {
   std::byte* packed;
 };
 
+// What a layer learns of its input beside the loss, channel by channel.
+struct BatchStatistics {
+  std::span<const double> mean;
+  std::span<const double> variance;
+  double epsilon;  // that it adds to a variance
+};
+
 struct LayerTraits {
   // y is x under another shape: nobody calls the layer.
   bool is_view = false;
   // Needs something of the whole batch before it can compute y, and dy of the whole batch before
   // dx: the Gather and Combine calls.
   bool synchronizes = false;
+  // Normalises by the batch's statistics and follows them with its first two buffers, the moving
+  // mean and variance: CurrentStatistics.
+  bool follows_statistics = false;
   bool backward_reads_x = false;
   bool backward_reads_y = false;
   // Backward reads the packed weights even if nobody needs dx.
@@ -225,6 +238,9 @@ class Layer {
   virtual void GatherForward(const ForwardContext&) const {}
   virtual void CombineForward(const ForwardContext&) const {}
   virtual void Forward(const ForwardContext& c) const = 0;
+  // Right after CombineForward, where traits() says so: the whole batch's, in `sums`, as they enter
+  // the moving ones.
+  virtual BatchStatistics CurrentStatistics(const ForwardContext&) const { return {}; }
 
   virtual void GatherBackward(const BackwardContext&) const {}
   virtual void CombineBackward(const BackwardContext&) const {}

@@ -21,6 +21,7 @@ class TrainedBatchNormalization final : public BatchNormalization {
 
   LayerTraits traits() const override {
     return {.synchronizes = true,
+            .follows_statistics = true,
             .backward_reads_x = true,
             // Single rows are summed when the batch is whole. An image whose channels are not its
             // last axis may be one.
@@ -45,13 +46,19 @@ class TrainedBatchNormalization final : public BatchNormalization {
   }
 
   void GatherForward(const ForwardContext& c) const override {
-    if (positions() == 1) return;
+    if (positions() == 1 || c.step.moving_statistics) return;
     GatherMoments(*c.step.kernels, c.tile, Columns(c.x(), c.tile.samples, c.scratch), positions(),
                   channels(), Blocks(c));
   }
 
   void CombineForward(const ForwardContext& c) const override {
     const ShardGroups groups(c.step, spec_.group_shards());
+    if (c.step.moving_statistics) {
+      for (int g = 0; g < groups.groups(); ++g) {
+        MakeAffine(c.parameters, c.buffers[0], c.buffers[1], MakeSaved(c, g).vectors);
+      }
+      return;
+    }
     const std::span<const ShardNode> parts = groups.parts();
     const int64_t channels = this->channels();
     double* moments = reinterpret_cast<double*>(c.sums);
@@ -89,6 +96,11 @@ class TrainedBatchNormalization final : public BatchNormalization {
       float& moving = c.buffers[i / channels][i % channels];
       moving = static_cast<float>(momentum * moving + (1.0 - momentum) * moments[i]);
     }
+  }
+
+  BatchStatistics CurrentStatistics(const ForwardContext& c) const override {
+    const std::span<const double> moments(reinterpret_cast<const double*>(c.sums), 2 * channels());
+    return {moments.first(channels()), moments.subspan(channels()), spec_.epsilon()};
   }
 
   void Forward(const ForwardContext& c) const override {

@@ -80,7 +80,7 @@ void TrainingPass::Forward(const StepContext& step, const float* parameters, flo
 }
 
 void TrainingPass::RunForwardPhases(const StepContext& step, const float* parameters,
-                                    float* buffers, Loader load, const Watcher* watcher) {
+                                    float* buffers, Loader load, Watcher* watcher) {
   for (size_t i = 0; i < parameter_.size(); ++i) {
     parameter_[i] = parameters + network_.parameters()[i].offset;
   }
@@ -140,7 +140,7 @@ void TrainingPass::CutTiles(const Batch& batch, int threads, const Phase& phase)
 }
 
 void TrainingPass::RunPhase(const StepContext& step, const Phase& phase, const Loader* load,
-                            const Watcher* watcher) {
+                            Watcher* watcher) {
   CutTiles(*step.batch, step.pool->threads(), phase);
   step.pool->ParallelFor(std::ssize(work_), [&](int64_t i, int thread) {
     const Tile& range = work_[i];
@@ -152,7 +152,7 @@ void TrainingPass::RunPhase(const StepContext& step, const Phase& phase, const L
     }
   });
   const Tile whole = {0, step.batch->samples, 0};
-  for (const PlannedCall& call : phase.batch_calls) Run(step, call, whole, 0, nullptr);
+  for (const PlannedCall& call : phase.batch_calls) Run(step, call, whole, 0, watcher);
 }
 
 // The value or gradient of a tile's first sample; null when there is none.
@@ -176,7 +176,7 @@ void TrainingPass::LoadTile(const Tile& tile, int thread, Loader load) {
 }
 
 void TrainingPass::Run(const StepContext& step, const PlannedCall& call, const Tile& tile,
-                       int thread, const Watcher* watcher) {
+                       int thread, Watcher* watcher) {
   const StepTimer timer(profile_, call, tile.samples, thread);
   if (call.call < Call::kGatherBackward) {
     RunForward(step, call, tile, thread, watcher);
@@ -186,7 +186,7 @@ void TrainingPass::Run(const StepContext& step, const PlannedCall& call, const T
 }
 
 void TrainingPass::RunForward(const StepContext& step, const PlannedCall& call, const Tile& tile,
-                              int thread, const Watcher* watcher) {
+                              int thread, Watcher* watcher) {
   const Network::Node& node = network_.nodes()[call.node];
   std::array<const float*, Network::kMaxInputs> inputs;
   for (size_t i = 0; i < node.inputs.size(); ++i) {
@@ -211,11 +211,15 @@ void TrainingPass::RunForward(const StepContext& step, const PlannedCall& call, 
     case Call::kGatherForward:
       return node.layer->GatherForward(context);
     case Call::kCombineForward:
-      return node.layer->CombineForward(context);
+      node.layer->CombineForward(context);
+      if (watcher != nullptr && node.layer->traits().follows_statistics) {
+        watcher->SeeStatistics(call.node, node.layer->CurrentStatistics(context));
+      }
+      return;
     default:
       node.layer->Forward(context);
       if (watcher != nullptr) {
-        (*watcher)(call.node, context.y, tile.samples * node.output.size());
+        watcher->SeeOutput(call.node, context.y, tile.samples * node.output.size());
       }
   }
 }
@@ -302,19 +306,33 @@ void TrainingPass::Reduce(const StepContext& step) {
   }
 }
 
+void TrainingPass::ForwardAgain(const StepContext& step, const float* parameters,
+                                std::span<const float> buffers, Loader load, Watcher* watcher) {
+  std::vector<float> copy(buffers.begin(), buffers.end());
+  StepProfile* const profile = std::exchange(profile_, nullptr);
+  RunForwardPhases(step, parameters, copy.data(), load, watcher);
+  profile_ = profile;
+}
+
 const Network::Node* TrainingPass::FirstNonFinite(const StepContext& step, const float* parameters,
                                                   std::span<const float> buffers, Loader load) {
-  std::vector<float> copy(buffers.begin(), buffers.end());
-  const int none = static_cast<int>(network_.nodes().size());
-  std::atomic<int> first = none;
-  const auto watch = [&](int node, const float* y, int64_t count) {
-    if (std::all_of(y, y + count, [](float v) { return std::isfinite(v); })) return;
-    for (int seen = first; node < seen && !first.compare_exchange_weak(seen, node);) {
+  class FiniteWatcher final : public Watcher {
+   public:
+    explicit FiniteWatcher(int none) : first_(none) {}
+    void SeeOutput(int node, const float* y, int64_t count) override {
+      if (std::all_of(y, y + count, [](float v) { return std::isfinite(v); })) return;
+      for (int seen = first_; node < seen && !first_.compare_exchange_weak(seen, node);) {
+      }
     }
+    int first() const { return first_; }
+
+   private:
+    std::atomic<int> first_;
   };
-  const Watcher watcher = watch;
-  RunForwardPhases(step, parameters, copy.data(), load, &watcher);
-  return first == none ? nullptr : &network_.nodes()[first];
+  const int none = static_cast<int>(network_.nodes().size());
+  FiniteWatcher watcher(none);
+  ForwardAgain(step, parameters, buffers, load, &watcher);
+  return watcher.first() == none ? nullptr : &network_.nodes()[watcher.first()];
 }
 
 }  // namespace lockstep

@@ -48,25 +48,35 @@ class TrainingPass {
     return {contractions_.data(), static_cast<size_t>(network_.parameters_size())};
   }
 
+  // Sees what a run of Forward computes.
+  class Watcher {
+   public:
+    virtual ~Watcher() = default;
+    // `count` values of a Forward call's output; on any thread, several at once.
+    virtual void SeeOutput(int /*node*/, const float* /*y*/, int64_t /*count*/) {}
+    // Of a layer that follows them (see LayerTraits), once.
+    virtual void SeeStatistics(int /*node*/, const BatchStatistics& /*statistics*/) {}
+  };
+  // Forward, under the eyes of the watcher if there is one, that changes no buffer. No profile
+  // counts it.
+  void ForwardAgain(const StepContext& step, const float* parameters,
+                    std::span<const float> buffers, Loader load, Watcher* watcher);
+
   // Runs Forward again to find the first layer whose output has a value that is not finite; null
   // when all are.
   const Network::Node* FirstNonFinite(const StepContext& step, const float* parameters,
                                       std::span<const float> buffers, Loader load);
 
  private:
-  // Sees the output of each Forward call.
-  using Watcher = absl::FunctionRef<void(int node, const float* y, int64_t count)>;
-
-  void RunPhase(const StepContext& step, const Phase& phase, const Loader* load,
-                const Watcher* watcher);
+  void RunPhase(const StepContext& step, const Phase& phase, const Loader* load, Watcher* watcher);
   void LoadTile(const Tile& tile, int thread, Loader load);
   void Run(const StepContext& step, const PlannedCall& call, const Tile& tile, int thread,
-           const Watcher* watcher);
+           Watcher* watcher);
   void RunForward(const StepContext& step, const PlannedCall& call, const Tile& tile, int thread,
-                  const Watcher* watcher);
+                  Watcher* watcher);
   void RunBackward(const StepContext& step, const PlannedCall& call, const Tile& tile, int thread);
   void RunForwardPhases(const StepContext& step, const float* parameters, float* buffers,
-                        Loader load, const Watcher* watcher);
+                        Loader load, Watcher* watcher);
   void Pack(const StepContext& step, Pass pass);
   void CutTiles(const Batch& batch, int threads, const Phase& phase);
 

@@ -30,7 +30,7 @@ uint32_t WaitWhileEqual(std::atomic<uint32_t>& value, uint32_t old) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : helping_(threads - 1) {
   for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { WorkerLoop(i); });
 }
 
@@ -52,8 +52,22 @@ void ThreadPool::ParallelFor(int64_t pieces, Body body) {
   gate_.fetch_add(kNextLoop | kOpen, std::memory_order_release);
   gate_.notify_all();
   RunPieces(0);
+  AwaitOthers();
+}
+
+// Closes the gate.
+void ThreadPool::AwaitOthers() {
   uint32_t gate = gate_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
+  if ((gate & kInside) == 0) return;
+  const Clock::time_point begin = Clock::now();
   while ((gate & kInside) != 0) gate = WaitWhileEqual(gate_, gate);
+  waiting_.time += Clock::now() - begin;
+}
+
+ThreadPool::Times ThreadPool::times() const {
+  Times times = {.waiting = waiting_.time};
+  for (const Timer& timer : helping_) times.helping += timer.time;
+  return times;
 }
 
 void ThreadPool::RunPieces(int thread) {
@@ -77,7 +91,9 @@ void ThreadPool::WorkerLoop(int thread) {
                                      std::memory_order_acquire)) {
       continue;
     }
+    const Clock::time_point begin = Clock::now();
     RunPieces(thread);
+    helping_[thread - 1].time += Clock::now() - begin;
     done = loop;
     gate = gate_.fetch_sub(1, std::memory_order_acq_rel) - 1;
     // The last one out of a closed gate: the caller may be parked.

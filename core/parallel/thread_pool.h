@@ -2,6 +2,7 @@
 #define LOCKSTEP_CORE_PARALLEL_THREAD_POOL_H_
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <thread>
 #include <vector>
@@ -28,6 +29,16 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
+  using Clock = std::chrono::steady_clock;
+  // What the loops since the constructor took. Two readings of the clock a loop and thread pay for
+  // it.
+  struct Times {
+    Clock::duration helping{};  // threads but the caller inside loops, added up
+    Clock::duration waiting{};  // the caller, without pieces, for those who still had some
+  };
+  // Only the caller may ask, between loops.
+  Times times() const;
+
   // Calls body(piece, thread) once for every piece in [0, pieces), on the caller (thread 0) and the
   // pool's threads, and returns when all are done. `thread` is below threads() and no two calls run
   // with the same one at a time, so it can index scratch memory. Not re-entrant; one caller at a
@@ -43,8 +54,14 @@ class ThreadPool {
   static constexpr uint32_t kOpen = kMaxThreads;
   static constexpr uint32_t kNextLoop = 2 * kOpen;
 
+  // Nobody else writes to its cache line.
+  struct alignas(64) Timer {
+    Clock::duration time{};
+  };
+
   void WorkerLoop(int thread);
   void RunPieces(int thread);
+  void AwaitOthers();
 
   // Written by the caller while nobody is inside and the gate is closed.
   const Body* body_ = nullptr;
@@ -52,6 +69,8 @@ class ThreadPool {
   std::atomic<int64_t> next_piece_{0};
   std::atomic<uint32_t> gate_{0};
   std::atomic<bool> stopping_{false};
+  Timer waiting_;
+  std::vector<Timer> helping_;  // by thread after the caller
   std::vector<std::thread> workers_;
 };
 

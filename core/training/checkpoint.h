@@ -1,11 +1,14 @@
 #ifndef LOCKSTEP_CORE_TRAINING_CHECKPOINT_H_
 #define LOCKSTEP_CORE_TRAINING_CHECKPOINT_H_
 
+#include <cstddef>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "core/training/job_plan.h"
 #include "lockstep/v1/checkpoint.pb.h"
@@ -20,9 +23,19 @@ struct RunSnapshot {
 
   // BLAKE2s-256 of the state (core/README.md, rule 14), in hexadecimal.
   std::string StateHash() const;
+
+  // A copy of the values, under this name.
+  void Add(std::string name, std::span<const float> values);
+  // The vector of this name. INVALID_ARGUMENT when there is none or it is not as long as `values`.
+  absl::Status CopyTo(const std::string& name, std::span<float> values) const;
 };
 
-// The checkpoint file; see checkpoint.proto. `previous_sha256` is that of the checkpoint before it.
+// The name of the optimizer's vector number `slot`, from 0.
+std::string SlotName(size_t slot);
+
+// The checkpoint file; see checkpoint.proto. Its metadata has one more entry, "header_hash":
+// SHA-256 of the others and of the vectors' names and sizes, which the state hash does not cover.
+// `previous_sha256` is that of the checkpoint before it.
 std::string WriteCheckpoint(const JobPlan& plan, const RunSnapshot& snapshot,
                             const std::string& previous_sha256);
 

@@ -5,6 +5,12 @@
 #include "absl/strings/str_cat.h"
 
 namespace lockstep {
+namespace {
+
+constexpr char kBestParameters[] = "best.parameters";
+constexpr char kBestBuffers[] = "best.buffers";
+
+}  // namespace
 
 EarlyStopping::EarlyStopping(const v1::EarlyStopping& spec, const Network& network)
     : spec_(spec),
@@ -45,6 +51,36 @@ std::string EarlyStopping::Finish(std::span<float> parameters, std::span<float> 
                     " (step ", best_step_, "), the best by ", monitor_.metric());
   }
   return text;
+}
+
+void EarlyStopping::Save(RunSnapshot* snapshot) const {
+  v1::EarlyStoppingState& state = *snapshot->state.mutable_early_stopping();
+  monitor_.Save(state.mutable_monitor());
+  state.set_epoch(epoch_);
+  state.set_best_epoch(best_epoch_);
+  state.set_best_step(best_step_);
+  state.set_epochs_without_improvement(epochs_without_);
+  state.set_stopped(stopped_);
+  if (!spec_.restore_best_weights() || best_epoch_ == 0) return;
+  snapshot->Add(kBestParameters, best_parameters_.span());
+  snapshot->Add(kBestBuffers, best_buffers_.span());
+}
+
+absl::Status EarlyStopping::Restore(const RunSnapshot& snapshot) {
+  const v1::EarlyStoppingState& state = snapshot.state.early_stopping();
+  if (!state.has_monitor()) {
+    return absl::InvalidArgumentError("checkpoint: has nothing for early_stopping");
+  }
+  monitor_.Restore(state.monitor());
+  epoch_ = state.epoch();
+  best_epoch_ = state.best_epoch();
+  best_step_ = state.best_step();
+  epochs_without_ = state.epochs_without_improvement();
+  stopped_ = state.stopped();
+  if (!spec_.restore_best_weights() || best_epoch_ == 0) return absl::OkStatus();
+  absl::Status status = snapshot.CopyTo(kBestParameters, best_parameters_.span());
+  status.Update(snapshot.CopyTo(kBestBuffers, best_buffers_.span()));
+  return status;
 }
 
 }  // namespace lockstep

@@ -5,8 +5,10 @@
 #include <span>
 #include <string>
 
+#include "absl/status/status.h"
 #include "core/network/network.h"
 #include "core/tensor/aligned_buffer.h"
+#include "core/training/checkpoint.h"
 #include "core/training/monitor.h"
 #include "lockstep/v1/event.pb.h"
 #include "lockstep/v1/training.pb.h"
@@ -27,6 +29,11 @@ class EarlyStopping {
   // Once training has ended: puts the best epoch's weights there, if that is wanted and another
   // epoch was the last. Returns what there is to tell about it and about the end; often nothing.
   std::string Finish(std::span<float> parameters, std::span<float> buffers) const;
+
+  // The best epoch's weights are in it once there is one.
+  void Save(RunSnapshot* snapshot) const;
+  // INVALID_ARGUMENT when it does not fit.
+  absl::Status Restore(const RunSnapshot& snapshot);
 
  private:
   const v1::EarlyStopping spec_;

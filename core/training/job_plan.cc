@@ -75,7 +75,14 @@ int64_t EstimateMemory(const v1::JobSpec& spec, const Network& network,
                               : 0;
   // Copies of the weights: those trained, one being serialised, perhaps those of the best epoch.
   const int64_t copies = training.early_stopping().restore_best_weights() ? 3 : 2;
-  return TrainingPass::MemoryBytes(network, capacity, 1) +
+  // A snapshot, and the file that it becomes.
+  int64_t saved = static_cast<int64_t>(sizeof(float)) *
+                  ((copies - 1 + ParameterUpdate::SlotCount(training)) * network.parameters_size() +
+                   (copies - 1) * network.buffers_size());
+  for (const Objective& objective : objectives) {
+    saved += Scores::MemoryBytes(objective, samples.train);
+  }
+  return 2 * saved + TrainingPass::MemoryBytes(network, capacity, 1) +
          TrainingLoss::MemoryBytes(objectives, samples.train, capacity) + validation + moments +
          static_cast<int64_t>(sizeof(float)) *
              ((copies + ParameterUpdate::SlotCount(training)) * network.parameters_size() +

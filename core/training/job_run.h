@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "core/data/tensor.h"
 #include "core/parallel/thread_pool.h"
+#include "core/training/checkpoint.h"
 #include "core/training/job_plan.h"
 #include "lockstep/v1/event.pb.h"
 
@@ -43,6 +44,13 @@ class JobRun {
   virtual std::string StateHash() const = 0;
   // Parameters and buffers as they are now, as a safetensors file.
   virtual std::string SerializeWeights() const = 0;
+  // A copy of all that the rest of the run depends on, to be called between steps. Events that have
+  // not been taken are not in it.
+  virtual RunSnapshot Save() const = 0;
+  // Goes on from where the snapshot was taken: everything after it is the same bits. Only on a run
+  // that has not begun; its pool may have another number of threads. INVALID_ARGUMENT says what of
+  // the snapshot does not fit the job; the run is of no use after that.
+  virtual absl::Status Restore(const RunSnapshot& snapshot) = 0;
 };
 
 // Begins what the plan's spec asks for. The data must outlive the run; `initial_weights`, the

@@ -94,6 +94,24 @@ void LearningRate::EndEpoch(const v1::EpochRecord& epoch) {
   }
 }
 
+void LearningRate::Save(v1::LearningRateState* state) const {
+  state->set_base(base_);
+  if (monitor_) monitor_->Save(state->mutable_monitor());
+  state->set_epochs_without_improvement(epochs_without_);
+  state->set_cooldown(cooldown_);
+}
+
+absl::Status LearningRate::Restore(const v1::LearningRateState& state) {
+  if (state.has_monitor() != monitor_.has_value()) {
+    return absl::InvalidArgumentError("checkpoint: learning_rate is of another schedule");
+  }
+  base_ = state.base();
+  if (monitor_) monitor_->Restore(state.monitor());
+  epochs_without_ = state.epochs_without_improvement();
+  cooldown_ = state.cooldown();
+  return absl::OkStatus();
+}
+
 double BaseLearningRate(const v1::Optimizer& optimizer) {
   if (optimizer.has_adam()) return optimizer.adam().learning_rate();
   if (optimizer.has_rmsprop()) return optimizer.rmsprop().learning_rate();

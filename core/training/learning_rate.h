@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <optional>
 
+#include "absl/status/status.h"
 #include "core/training/monitor.h"
+#include "lockstep/v1/checkpoint.pb.h"
 #include "lockstep/v1/event.pb.h"
 #include "lockstep/v1/training.pb.h"
 
@@ -22,6 +24,10 @@ class LearningRate {
 
   // What the epoch's metrics change for the epochs after it.
   void EndEpoch(const v1::EpochRecord& epoch);
+
+  void Save(v1::LearningRateState* state) const;
+  // INVALID_ARGUMENT when it is not that of such a schedule.
+  absl::Status Restore(const v1::LearningRateState& state);
 
  private:
   double Factor(int64_t step) const;

@@ -4,6 +4,7 @@
 #include <limits>
 #include <string>
 
+#include "lockstep/v1/checkpoint.pb.h"
 #include "lockstep/v1/event.pb.h"
 
 namespace lockstep {
@@ -20,6 +21,9 @@ class Monitor {
   bool Improves(const v1::EpochRecord& epoch);
 
   const std::string& metric() const { return metric_; }
+
+  void Save(v1::MonitorState* state) const { state->set_best(best_); }
+  void Restore(const v1::MonitorState& state) { best_ = state.best(); }
 
  private:
   std::string metric_;

@@ -72,6 +72,25 @@ void Scores::Measure(const kernels::KernelTable& kernels, int64_t first, int64_t
   }
 }
 
+void Scores::Save(const std::string& prefix, int64_t count, RunSnapshot* snapshot) const {
+  snapshot->Add(prefix + "losses", std::span(losses_).first(count));
+  for (size_t m = 0; m < numbers_.size(); ++m) {
+    const Metric& metric = objective_.metrics[m];
+    snapshot->Add(prefix + metric.name(), std::span(numbers_[m]).first(count * metric.width()));
+  }
+}
+
+absl::Status Scores::Restore(const std::string& prefix, int64_t count,
+                             const RunSnapshot& snapshot) {
+  absl::Status status = snapshot.CopyTo(prefix + "losses", std::span(losses_).first(count));
+  for (size_t m = 0; m < numbers_.size(); ++m) {
+    const Metric& metric = objective_.metrics[m];
+    status.Update(snapshot.CopyTo(prefix + metric.name(),
+                                  std::span(numbers_[m]).first(count * metric.width())));
+  }
+  return status;
+}
+
 double Scores::MeanLoss(int64_t count) const { return BlockMean(std::span(losses_).first(count)); }
 
 double Scores::Value(size_t m, int64_t first, int64_t count) const {

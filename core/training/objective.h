@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "core/network/network.h"
+#include "core/training/checkpoint.h"
 #include "core/training/loss.h"
 #include "core/training/metrics.h"
 #include "lockstep/v1/event.pb.h"
@@ -50,6 +52,11 @@ class Scores {
   double MeanLoss(int64_t count) const;
   // The value of metric m over the `count` positions from `first` on.
   double Value(size_t m, int64_t first, int64_t count) const;
+
+  // The first `count` positions, under names that begin with `prefix`.
+  void Save(const std::string& prefix, int64_t count, RunSnapshot* snapshot) const;
+  // INVALID_ARGUMENT when they are not so many, of this objective. At most as many as there are.
+  absl::Status Restore(const std::string& prefix, int64_t count, const RunSnapshot& snapshot);
 
  private:
   const Objective& objective_;

@@ -23,6 +23,7 @@ class Optimizer {
   // Flat vectors it keeps between steps, of the parameters' layout.
   static int SlotCount(const v1::Optimizer& spec);
   std::span<const AlignedBuffer<float>> slots() const { return slots_; }
+  std::span<AlignedBuffer<float>> slots() { return slots_; }
 
   // Step number `step`, from 1, of the parameters in `range`; both vectors whole.
   void Apply(const kernels::KernelTable& kernels, ThreadPool& pool, int64_t step,

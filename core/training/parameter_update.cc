@@ -58,9 +58,9 @@ std::vector<ParameterUpdate::Decay> ParameterUpdate::FindDecays(const v1::Weight
 
 void ParameterUpdate::Apply(const kernels::KernelTable& kernels, ThreadPool& pool, int64_t step,
                             double learning_rate, std::span<float> gradient,
-                            std::span<float> parameters) {
+                            std::span<float> parameters, double* gradient_norm) {
   regularization_.AddGradient(pool, parameters, gradient);
-  clipping_.Apply(pool, gradient);
+  clipping_.Apply(pool, gradient, gradient_norm);
   DecayWeights(pool, learning_rate, parameters);
   for (const FlatRange& range : trainable_) {
     optimizer_.Apply(kernels, pool, step, learning_rate, range, gradient, parameters);
@@ -87,6 +87,21 @@ void ParameterUpdate::UpdateAverage(ThreadPool& pool, int64_t step,
       a = step == 1 ? parameters[i] : a + (parameters[i] - a) * average_weight_;
     }
   });
+}
+
+void ParameterUpdate::Save(RunSnapshot* snapshot) const {
+  for (size_t i = 0; i < slots().size(); ++i) snapshot->Add(SlotName(i), slots()[i].span());
+  if (average_.size() > 0) snapshot->Add("average", average_.span());
+}
+
+absl::Status ParameterUpdate::Restore(const RunSnapshot& snapshot) {
+  absl::Status status;
+  const std::span<AlignedBuffer<float>> slots = optimizer_.slots();
+  for (size_t i = 0; i < slots.size(); ++i) {
+    status.Update(snapshot.CopyTo(SlotName(i), slots[i].span()));
+  }
+  if (average_.size() > 0) status.Update(snapshot.CopyTo("average", average_.span()));
+  return status;
 }
 
 }  // namespace lockstep

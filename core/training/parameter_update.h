@@ -5,8 +5,10 @@
 #include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "core/kernels/kernels.h"
 #include "core/network/network.h"
+#include "core/training/checkpoint.h"
 #include "core/training/gradient_clipping.h"
 #include "core/training/optimizer.h"
 #include "core/training/parameter_blocks.h"
@@ -28,9 +30,11 @@ class ParameterUpdate {
     return regularization_.Penalty(pool, parameters);
   }
 
-  // Step number `step`, from 1. Changes the gradient too.
+  // Step number `step`, from 1. Changes the gradient too. `gradient_norm`, unless null: its
+  // Euclidean norm, regularizers included, before clipping.
   void Apply(const kernels::KernelTable& kernels, ThreadPool& pool, int64_t step,
-             double learning_rate, std::span<float> gradient, std::span<float> parameters);
+             double learning_rate, std::span<float> gradient, std::span<float> parameters,
+             double* gradient_norm = nullptr);
 
   // Flat vectors between steps, of the parameters' layout: the optimizer's and, if there is one,
   // the average of the weights, which comes last.
@@ -38,6 +42,10 @@ class ParameterUpdate {
   std::span<const AlignedBuffer<float>> slots() const { return optimizer_.slots(); }
   std::span<float> average() { return average_.span(); }
   std::span<const float> average() const { return average_.span(); }
+
+  void Save(RunSnapshot* snapshot) const;
+  // INVALID_ARGUMENT when it does not fit.
+  absl::Status Restore(const RunSnapshot& snapshot);
 
  private:
   struct Decay {

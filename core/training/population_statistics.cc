@@ -4,12 +4,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "core/data/digest.h"
 #include "core/network/initial_weights.h"
 #include "core/network/weights_file.h"
 #include "core/numerics/float_environment.h"
 #include "core/training/data_feed.h"
 #include "core/training/input_moments.h"
+#include "core/training/state_hash.h"
 
 namespace lockstep {
 
@@ -28,8 +28,8 @@ int64_t PopulationStatistics::Steps(const v1::ModelSpec& model) {
 }
 
 int64_t PopulationStatistics::MemoryBytes(const Network& network, int64_t samples, int threads) {
-  // The weights, and a copy being serialised.
-  return 2 * static_cast<int64_t>(sizeof(float)) *
+  // The weights, a snapshot of them, and a copy being serialised.
+  return 3 * static_cast<int64_t>(sizeof(float)) *
              (network.parameters_size() + network.buffers_size()) +
          InputMomentsBytes(network, samples, threads);
 }
@@ -71,9 +71,10 @@ absl::Status PopulationStatistics::Step() {
   record.set_step(step_);
   record.set_epoch(1);
   record.set_step_in_epoch(step_);
-  events_.emplace_back().mutable_text()->set_text(
-      absl::StrCat("\"", name, "\": mean and variance of ", static_cast<int64_t>(moments->count),
-                   " values a channel"));
+  v1::Text& text = *events_.emplace_back().mutable_text();
+  text.set_text(absl::StrCat("\"", name, "\": mean and variance of ",
+                             static_cast<int64_t>(moments->count), " values a channel"));
+  text.set_step(step_);
   if (done()) {
     v1::EpochRecord& epoch = *events_.emplace_back().mutable_epoch();
     epoch.set_epoch(1);
@@ -84,15 +85,38 @@ absl::Status PopulationStatistics::Step() {
 }
 
 std::string PopulationStatistics::StateHash() const {
-  Hasher hasher(Hasher::Algorithm::kBlake2s256);
-  hasher.Update(std::as_bytes(parameters_.span()));
-  hasher.Update(std::as_bytes(buffers_.span()));
-  hasher.Update(std::as_bytes(std::span(&step_, 1)));
-  return hasher.Finish();
+  const std::span<const float> vectors[] = {parameters_.span(), buffers_.span()};
+  return HashState(vectors, step_);
 }
 
 std::string PopulationStatistics::SerializeWeights() const {
   return WriteWeights(network_, model_, step_, parameters_.span(), buffers_.span());
+}
+
+RunSnapshot PopulationStatistics::Save() const {
+  RunSnapshot snapshot;
+  snapshot.state.set_step(step_);
+  snapshot.state.set_next_layer(next_layer_);
+  snapshot.Add("parameters", parameters_.span());
+  snapshot.Add("buffers", buffers_.span());
+  return snapshot;
+}
+
+absl::Status PopulationStatistics::Restore(const RunSnapshot& snapshot) {
+  const v1::RunState& state = snapshot.state;
+  const int next = state.next_layer();
+  if (next < 0 || next > model_.layers_size() || snapshot.vectors.size() != 2 ||
+      state.step() != std::ranges::count_if(model_.layers().begin(), model_.layers().begin() + next,
+                                            &v1::Layer::has_batch_normalization)) {
+    return absl::InvalidArgumentError(absl::StrCat("checkpoint: does not fit the job: step ",
+                                                   state.step(), " before layer ", next, " with ",
+                                                   snapshot.vectors.size(), " vectors"));
+  }
+  step_ = state.step();
+  next_layer_ = next;
+  absl::Status status = snapshot.CopyTo("parameters", parameters_.span());
+  status.Update(snapshot.CopyTo("buffers", buffers_.span()));
+  return status;
 }
 
 }  // namespace lockstep

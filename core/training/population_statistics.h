@@ -33,6 +33,8 @@ class PopulationStatistics final : public JobRun {
   std::vector<v1::Event> TakeEvents() override { return std::exchange(events_, {}); }
   std::string StateHash() const override;
   std::string SerializeWeights() const override;
+  RunSnapshot Save() const override;
+  absl::Status Restore(const RunSnapshot& snapshot) override;
 
  private:
   PopulationStatistics(const v1::ModelSpec& model, Network network, std::vector<TensorView> x,

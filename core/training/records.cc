@@ -3,24 +3,48 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 namespace lockstep {
 namespace {
 
-using Seconds = std::chrono::duration<double>;
+// `time` is the sum over the steps.
+void WriteTiming(int64_t samples, int64_t steps, const StepTime& time, v1::Timing* timing) {
+  const auto mean_ms = [&](StepTime::Duration sum) {
+    return std::chrono::duration<double, std::milli>(sum).count() / static_cast<double>(steps);
+  };
+  const double seconds = std::chrono::duration<double>(time.wall).count();
+  timing->set_samples_per_second(static_cast<double>(samples) / std::max(seconds, 1e-9));
+  timing->set_step_ms(mean_ms(time.wall));
+  timing->set_compute_ms(mean_ms(time.compute));
+  timing->set_wait_ms(mean_ms(time.wall - time.compute - time.reduce));
+  timing->set_reduce_ms(mean_ms(time.reduce));
+}
 
-void WriteTiming(int64_t samples, int64_t steps, Seconds busy, v1::Timing* timing) {
-  timing->set_samples_per_second(static_cast<double>(samples) / std::max(busy.count(), 1e-9));
-  timing->set_step_ms(1e3 * busy.count() / static_cast<double>(steps));
+void SaveTime(const StepTime& time, v1::TimeState* state) {
+  state->set_wall_seconds(Seconds(time.wall).count());
+  state->set_compute_seconds(Seconds(time.compute).count());
+  state->set_reduce_seconds(Seconds(time.reduce).count());
+}
+
+StepTime RestoreTime(const v1::TimeState& state) {
+  const auto duration = [](double seconds) {
+    return std::chrono::round<StepTime::Duration>(Seconds(seconds));
+  };
+  return {duration(state.wall_seconds()), duration(state.compute_seconds()),
+          duration(state.reduce_seconds())};
 }
 
 }  // namespace
 
-Recorder::Recorder(const JobPlan& plan, std::vector<std::string> step_metrics)
+Recorder::Recorder(const JobPlan& plan, std::vector<std::string> step_metrics,
+                   const ThreadPool& pool)
     : steps_per_epoch_(plan.steps_per_epoch),
       total_steps_(plan.total_steps),
       log_every_(plan.spec.training().log_every()),
       step_metrics_(std::move(step_metrics)),
-      summaries_(step_metrics_.size()) {}
+      summaries_(step_metrics_.size()),
+      clock_(pool) {}
 
 void Recorder::Summary::Add(double value, bool first) {
   min = first ? value : std::min(min, value);
@@ -39,23 +63,19 @@ void Recorder::Summary::Write(const std::string& name, int64_t count,
   metric->set_last(last);
 }
 
-void Recorder::BeginStep() { step_begin_ = Clock::now(); }
-
 void Recorder::EndStep(int64_t step, int64_t samples, std::span<const double> values,
-                       double learning_rate) {
-  const Clock::duration took = Clock::now() - step_begin_;
+                       double learning_rate, double gradient_norm) {
+  const StepTime took = clock_.End();
   for (size_t m = 0; m < summaries_.size(); ++m) summaries_[m].Add(values[m], steps_ == 0);
   ++steps_;
   samples_ += samples;
-  busy_ += took;
+  time_ += took;
   epoch_samples_ += samples;
-  epoch_busy_ += took;
-  if (step % log_every_ == 0 || step % steps_per_epoch_ == 0 || step == total_steps_) {
-    WriteStep(step, learning_rate);
-  }
+  epoch_time_ += took;
+  if (EndsRecord(step)) WriteStep(step, learning_rate, gradient_norm);
 }
 
-void Recorder::WriteStep(int64_t step, double learning_rate) {
+void Recorder::WriteStep(int64_t step, double learning_rate, double gradient_norm) {
   v1::StepRecord* record = events_.emplace_back().mutable_step();
   record->set_step(step);
   record->set_epoch((step - 1) / steps_per_epoch_ + 1);
@@ -64,10 +84,11 @@ void Recorder::WriteStep(int64_t step, double learning_rate) {
     summaries_[m].Write(step_metrics_[m], steps_, record);
   }
   record->set_learning_rate(learning_rate);
-  WriteTiming(samples_, steps_, busy_, record->mutable_timing());
+  record->set_gradient_norm(gradient_norm);
+  WriteTiming(samples_, steps_, time_, record->mutable_timing());
   steps_ = 0;
   samples_ = 0;
-  busy_ = {};
+  time_ = {};
 }
 
 const v1::EpochRecord& Recorder::EndEpoch(int64_t step, int64_t epoch, double learning_rate,
@@ -86,16 +107,50 @@ const v1::EpochRecord& Recorder::EndEpoch(int64_t step, int64_t epoch, double le
   record->set_state_hash(std::move(state_hash));
   record->set_learning_rate(learning_rate);
   const int64_t steps = (step - 1) % steps_per_epoch_ + 1;
-  WriteTiming(epoch_samples_, steps, epoch_busy_, record->mutable_timing());
+  WriteTiming(epoch_samples_, steps, epoch_time_, record->mutable_timing());
   epoch_samples_ = 0;
-  epoch_busy_ = {};
+  epoch_time_ = {};
   return *record;
 }
 
-void Recorder::AddText(std::string text) {
+void Recorder::AddText(int64_t step, v1::Text::Severity severity, std::string text) {
   v1::Text* event = events_.emplace_back().mutable_text();
-  event->set_severity(v1::Text::INFO);
+  event->set_step(step);
+  event->set_severity(severity);
   event->set_text(std::move(text));
+}
+
+void Recorder::Save(v1::RecorderState* state) const {
+  state->set_steps(steps_);
+  state->set_samples(samples_);
+  for (const Summary& summary : summaries_) {
+    v1::SummaryState& saved = *state->add_summaries();
+    saved.set_min(summary.min);
+    saved.set_sum(summary.sum);
+    saved.set_max(summary.max);
+    saved.set_last(summary.last);
+  }
+  SaveTime(time_, state->mutable_time());
+  state->set_epoch_samples(epoch_samples_);
+  SaveTime(epoch_time_, state->mutable_epoch_time());
+}
+
+absl::Status Recorder::Restore(const v1::RecorderState& state) {
+  if (state.summaries_size() != std::ssize(summaries_)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("checkpoint: does not fit the job: recorder has ", state.summaries_size(),
+                     " summaries, not ", summaries_.size()));
+  }
+  steps_ = state.steps();
+  samples_ = state.samples();
+  for (size_t m = 0; m < summaries_.size(); ++m) {
+    const v1::SummaryState& saved = state.summaries(static_cast<int>(m));
+    summaries_[m] = {saved.min(), saved.sum(), saved.max(), saved.last()};
+  }
+  time_ = RestoreTime(state.time());
+  epoch_samples_ = state.epoch_samples();
+  epoch_time_ = RestoreTime(state.epoch_time());
+  return absl::OkStatus();
 }
 
 }  // namespace lockstep

@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
-#include "core/data/digest.h"
 #include "core/inference/inference_pass.h"
 #include "core/kernels/peaks.h"
 #include "core/network/initial_weights.h"
@@ -16,6 +15,7 @@
 #include "core/network/weights_file.h"
 #include "core/numerics/float_environment.h"
 #include "core/training/augmentation.h"
+#include "core/training/batch_norm_report.h"
 #include "core/training/data_feed.h"
 #include "core/training/early_stopping.h"
 #include "core/training/evaluation.h"
@@ -24,6 +24,7 @@
 #include "core/training/parameter_update.h"
 #include "core/training/records.h"
 #include "core/training/shuffle.h"
+#include "core/training/state_hash.h"
 #include "core/training/training_loss.h"
 
 namespace lockstep {
@@ -69,7 +70,7 @@ struct Trainer::Impl {
         parameters(network.parameters_size()),
         buffers(network.buffers_size()),
         order(plan.train_samples),
-        recorder(plan, loss.StepNames()) {
+        recorder(plan, loss.StepNames(), *pool) {
     context.kernels = kernels::Kernels();
     context.pool = pool;
     context.collective = &collective;
@@ -103,11 +104,18 @@ struct Trainer::Impl {
   absl::Status NotFinite(TrainingPass::Loader load);
   std::string LossesBefore() const;
   void ApplyGradient();
+  // Of the batch that context.step is about: its samples, and its inputs.
+  std::span<const int32_t> BatchSamples() const;
+  void Load(const Tile& tile, float* x) const;
   absl::Status EndEpoch(int64_t epoch);
+  void ReportBatchNorm(int64_t epoch);
   void BeginProfile();
   void EndProfile();
   absl::Status CheckFiniteState() const;
   std::string StateHash() const;
+  void OrderSamples();
+  RunSnapshot Save() const;
+  absl::Status Restore(const RunSnapshot& snapshot);
 
   const JobPlan plan;
   const v1::TrainingSpec& training;
@@ -123,16 +131,17 @@ struct Trainer::Impl {
   TrainingLoss loss;
   AlignedBuffer<float> parameters;
   AlignedBuffer<float> buffers;
-  std::vector<int32_t> order;                   // of the samples in the running epoch
-  std::array<double, kToldLosses> last_losses;  // of step s at s modulo their number
+  std::vector<int32_t> order;                     // of the samples in the running epoch
+  std::array<double, kToldLosses> last_losses{};  // of step s at s modulo their number
   std::optional<Evaluation> evaluation;
   std::optional<EarlyStopping> early_stopping;
   Recorder recorder;
   Batch batch;
   StepContext context;
   int64_t step = 0;
+  double gradient_norm = 0;  // of the last step that ended a record
   bool stopped_early = false;
-  const int64_t first_profiled_step = std::min(kWarmUpSteps, plan.total_steps - 1);  // from 0
+  int64_t first_profiled_step = std::min(kWarmUpSteps, plan.total_steps - 1);  // from 0
   std::unique_ptr<StepProfile> profile;  // while steps are measured
 };
 
@@ -175,27 +184,35 @@ void Trainer::Impl::ApplyGradient() {
   const StepTimer timer(profile.get(), StepPart::kOptimizer,
                         vectors * network.parameters_size() * kFloat);
   update.Apply(*context.kernels, *context.pool, step + 1, learning_rate.At(step), pass.gradient(),
-               parameters.span());
+               parameters.span(), recorder.EndsRecord(step + 1) ? &gradient_norm : nullptr);
+}
+
+std::span<const int32_t> Trainer::Impl::BatchSamples() const {
+  const int64_t first = context.step % plan.steps_per_epoch * training.batch_size();
+  return std::span<const int32_t>(order).subspan(first, batch.samples);
+}
+
+void Trainer::Impl::Load(const Tile& tile, float* x) const {
+  const int64_t epoch = context.step / plan.steps_per_epoch + 1;
+  const std::span<const int32_t> loaded = BatchSamples().subspan(tile.begin, tile.samples);
+  train.Inputs(*context.kernels, loaded, x);
+  for (int32_t sample : loaded) {
+    augmentation.Apply(epoch, sample, x);
+    x += network.input().size();
+  }
 }
 
 // On `samples` samples of the epoch from number `first` on.
 absl::Status Trainer::Impl::TrainBatch(int64_t first, int64_t samples) {
   const StepTimer timer(profile.get(), StepPart::kStep, samples);
-  const auto batch_samples = std::span<const int32_t>(order).subspan(first, samples);
   context.step = step;
-  const int64_t epoch = step / plan.steps_per_epoch + 1;
-  const auto load = [&](const Tile& tile, float* x) {
-    const std::span<const int32_t> loaded = batch_samples.subspan(tile.begin, tile.samples);
-    train.Inputs(*context.kernels, loaded, x);
-    for (int32_t sample : loaded) {
-      augmentation.Apply(epoch, sample, x);
-      x += network.input().size();
-    }
-  };
+  const auto load = [&](const Tile& tile, float* x) { Load(tile, x); };
   pass.Forward(context, parameters.data(), buffers.data(), load);
-  if (auto s = ComputeLoss(batch_samples, first, load); !s.ok()) return s;
+  if (auto s = ComputeLoss(BatchSamples(), first, load); !s.ok()) return s;
   pass.Backward(context, parameters.data());
+  recorder.BeginReduction();
   pass.Reduce(context);
+  recorder.EndReduction();
   ApplyGradient();
   return absl::OkStatus();
 }
@@ -217,18 +234,21 @@ void Trainer::Impl::EndProfile() {
   profile.reset();
 }
 
+// Of the epoch of the next step.
+void Trainer::Impl::OrderSamples() {
+  if (training.shuffle()) {
+    ShuffledOrder(training.seed(), step / plan.steps_per_epoch + 1, order);
+  } else {
+    std::iota(order.begin(), order.end(), 0);
+  }
+}
+
 absl::Status Trainer::Impl::Step() {
   ResetFloatEnvironment();
   recorder.BeginStep();
   const int64_t in_epoch = step % plan.steps_per_epoch;
   const int64_t epoch = step / plan.steps_per_epoch + 1;
-  if (in_epoch == 0) {
-    if (training.shuffle()) {
-      ShuffledOrder(training.seed(), epoch, order);
-    } else {
-      std::iota(order.begin(), order.end(), 0);
-    }
-  }
+  if (in_epoch == 0) OrderSamples();
   const int64_t first = in_epoch * training.batch_size();
   const int64_t samples = std::min(training.batch_size(), plan.train_samples - first);
   SetSamples(samples, batch);
@@ -236,7 +256,7 @@ absl::Status Trainer::Impl::Step() {
   if (auto s = TrainBatch(first, samples); !s.ok()) return s;
   if (auto s = collective.status(); !s.ok()) return s;
   const double rate = learning_rate.At(step++);
-  recorder.EndStep(step, samples, loss.StepValues(), rate);
+  recorder.EndStep(step, samples, loss.StepValues(), rate, gradient_norm);
   if (step % plan.steps_per_epoch == 0 || step == plan.total_steps) {
     if (auto s = EndEpoch(epoch); !s.ok()) return s;
   }
@@ -259,12 +279,30 @@ absl::Status Trainer::Impl::EndEpoch(int64_t epoch) {
   learning_rate.EndEpoch(record);
   if (early_stopping) {
     stopped_early = early_stopping->EndEpoch(record, published(), buffers.span());
-    if (done()) {
-      std::string text = early_stopping->Finish(published(), buffers.span());
-      if (!text.empty()) recorder.AddText(std::move(text));
-    }
   }
-  return absl::OkStatus();
+  ReportBatchNorm(epoch);
+  if (early_stopping && done()) {
+    std::string text = early_stopping->Finish(published(), buffers.span());
+    if (!text.empty()) recorder.AddText(step, v1::Text::INFO, std::move(text));
+  }
+  return collective.status();
+}
+
+// On the last batch once more, with the weights after its step.
+void Trainer::Impl::ReportBatchNorm(int64_t epoch) {
+  const BatchNormSchedule schedule(plan.steps_per_epoch);
+  if (!schedule.Reports(epoch, done())) return;
+  const double penalty = update.Penalty(*context.pool, parameters.span());
+  std::optional<v1::BatchNormReport> report = MeasureBatchNorm(
+      network, context, parameters.data(), buffers.span(), pass,
+      [&](const Tile& tile, float* x) { Load(tile, x); },
+      [&] { return loss.Probe(context, BatchSamples(), penalty, pass); });
+  if (!report) return;
+  report->set_epoch(epoch);
+  report->set_step(step);
+  std::string warning = schedule.Warns(epoch, done()) ? DescribeDisagreement(*report) : "";
+  recorder.AddBatchNorm(*std::move(report));
+  if (!warning.empty()) recorder.AddText(step, v1::Text::WARNING, std::move(warning));
 }
 
 // A step can overflow what no later loss will show: the last one's weights, a moving variance.
@@ -286,15 +324,53 @@ absl::Status Trainer::Impl::CheckFiniteState() const {
 }
 
 std::string Trainer::Impl::StateHash() const {
-  Hasher hasher(Hasher::Algorithm::kBlake2s256);
-  hasher.Update(std::as_bytes(parameters.span()));
-  hasher.Update(std::as_bytes(buffers.span()));
-  for (const AlignedBuffer<float>& slot : update.slots()) {
-    hasher.Update(std::as_bytes(slot.span()));
+  std::vector<std::span<const float>> vectors = {parameters.span(), buffers.span()};
+  for (const AlignedBuffer<float>& slot : update.slots()) vectors.push_back(slot.span());
+  vectors.push_back(update.average());
+  return HashState(vectors, step);
+}
+
+RunSnapshot Trainer::Impl::Save() const {
+  RunSnapshot snapshot;
+  snapshot.state.set_step(step);
+  snapshot.state.set_stopped_early(stopped_early);
+  snapshot.state.mutable_last_losses()->Add(last_losses.begin(), last_losses.end());
+  snapshot.Add("parameters", parameters.span());
+  snapshot.Add("buffers", buffers.span());
+  update.Save(&snapshot);
+  loss.Save(&snapshot);
+  recorder.Save(snapshot.state.mutable_recorder());
+  learning_rate.Save(snapshot.state.mutable_learning_rate());
+  if (early_stopping) early_stopping->Save(&snapshot);
+  return snapshot;
+}
+
+absl::Status Trainer::Impl::Restore(const RunSnapshot& snapshot) {
+  const v1::RunState& state = snapshot.state;
+  if (state.step() < 0 || state.step() > plan.total_steps ||
+      state.last_losses_size() != std::ssize(last_losses)) {
+    return absl::InvalidArgumentError(absl::StrCat("checkpoint: does not fit the job: step ",
+                                                   state.step(), " of ", plan.total_steps, " with ",
+                                                   state.last_losses_size(), " losses"));
   }
-  hasher.Update(std::as_bytes(update.average()));
-  hasher.Update(std::as_bytes(std::span(&step, 1)));
-  return hasher.Finish();
+  step = state.step();
+  stopped_early = state.stopped_early();
+  std::ranges::copy(state.last_losses(), last_losses.begin());
+  absl::Status status = snapshot.CopyTo("parameters", parameters.span());
+  status.Update(snapshot.CopyTo("buffers", buffers.span()));
+  status.Update(update.Restore(snapshot));
+  // The last epoch ends with the job.
+  const int64_t in_epoch = done() ? 0 : step % plan.steps_per_epoch;
+  status.Update(loss.Restore(snapshot, in_epoch * training.batch_size()));
+  status.Update(recorder.Restore(state.recorder()));
+  status.Update(learning_rate.Restore(state.learning_rate()));
+  if (early_stopping) status.Update(early_stopping->Restore(snapshot));
+  if (status.ok() && snapshot.vectors.size() != Save().vectors.size()) {
+    status = absl::InvalidArgumentError("checkpoint: has vectors that the job does not have");
+  }
+  if (in_epoch > 0) OrderSamples();
+  first_profiled_step = std::min(step + kWarmUpSteps, plan.total_steps - 1);
+  return status;
 }
 
 absl::StatusOr<std::unique_ptr<Trainer>> Trainer::Create(
@@ -342,5 +418,8 @@ std::string Trainer::SerializeWeights() const {
   return WriteWeights(impl_->network, impl_->plan.spec.model(), impl_->step,
                       std::as_const(*impl_).published(), impl_->buffers.span());
 }
+
+RunSnapshot Trainer::Save() const { return impl_->Save(); }
+absl::Status Trainer::Restore(const RunSnapshot& snapshot) { return impl_->Restore(snapshot); }
 
 }  // namespace lockstep

@@ -50,6 +50,10 @@ class Trainer final : public JobRun {
   // Parameters (their average, if there is one) and buffers as they are now, as a safetensors file.
   std::string SerializeWeights() const override;
 
+  RunSnapshot Save() const override;
+  // A profile is of steps from here on.
+  absl::Status Restore(const RunSnapshot& snapshot) override;
+
  private:
   struct Impl;
   explicit Trainer(std::unique_ptr<Impl> impl);

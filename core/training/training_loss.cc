@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "core/layers/row_sums.h"
 #include "core/tensor/columns.h"
 
@@ -11,6 +12,9 @@ namespace {
 int64_t RowSize(std::span<const Objective> objectives) {
   return objectives.back().begin + objectives.back().columns;
 }
+
+// What the names of an output's vectors in a snapshot begin with.
+std::string ScoresName(size_t output) { return absl::StrCat("scores.", output, "."); }
 
 }  // namespace
 
@@ -56,6 +60,24 @@ double TrainingLoss::SumOverBatch(const StepContext& step, const float* values) 
   return node_sums_[0];
 }
 
+double TrainingLoss::SumLosses(const StepContext& step, size_t o, std::span<const int32_t> samples,
+                               int64_t first, TrainingPass& pass) {
+  const float scale = 1.0f / static_cast<float>(step.batch->global_samples) * objectives_[o].weight;
+  const Targets targets = data_.GatherTargets(o, samples, targets_[o]);
+  Measure(*step.kernels, o, first, std::ssize(samples), targets, scale, pass);
+  return SumOverBatch(step, scores_[o].losses(first));
+}
+
+double TrainingLoss::Probe(const StepContext& step, std::span<const int32_t> samples,
+                           double penalty, TrainingPass& pass) {
+  const auto count = static_cast<double>(step.batch->global_samples);
+  double value = penalty;
+  for (size_t o = 0; o < objectives_.size(); ++o) {
+    value += objectives_[o].weight * (SumLosses(step, o, samples, 0, pass) / count);
+  }
+  return value;
+}
+
 double TrainingLoss::Compute(const StepContext& step, std::span<const int32_t> samples,
                              int64_t first, double penalty, TrainingPass& pass) {
   const Batch& batch = *step.batch;
@@ -65,10 +87,7 @@ double TrainingLoss::Compute(const StepContext& step, std::span<const int32_t> s
   penalties_ += penalty * static_cast<double>(batch.global_samples);
   for (size_t o = 0; o < objectives_.size(); ++o) {
     const Objective& objective = objectives_[o];
-    const float scale = 1.0f / static_cast<float>(batch.global_samples) * objective.weight;
-    const Targets targets = data_.GatherTargets(o, samples, targets_[o]);
-    Measure(*step.kernels, o, first, rows, targets, scale, pass);
-    const double sum = SumOverBatch(step, scores_[o].losses(first));
+    const double sum = SumLosses(step, o, samples, first, pass);
     sums_[o] += sum;
     step_values_[0] += objective.weight * (sum / static_cast<double>(batch.global_samples));
     for (size_t m = 0; m < objective.metrics.size(); ++m) {
@@ -113,6 +132,33 @@ std::vector<v1::Metric> TrainingLoss::EndEpoch() {
   penalties_ = 0;
   samples_ = 0;
   return metrics;
+}
+
+void TrainingLoss::Save(RunSnapshot* snapshot) const {
+  v1::EpochLossState& state = *snapshot->state.mutable_loss();
+  state.set_samples(samples_);
+  state.mutable_losses()->Add(sums_.begin(), sums_.end());
+  state.set_penalties(penalties_);
+  if (samples_ == 0) return;
+  for (size_t o = 0; o < scores_.size(); ++o) scores_[o].Save(ScoresName(o), samples_, snapshot);
+}
+
+absl::Status TrainingLoss::Restore(const RunSnapshot& snapshot, int64_t samples) {
+  const v1::EpochLossState& state = snapshot.state.loss();
+  if (state.samples() != samples || state.losses_size() != std::ssize(sums_)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "checkpoint: does not fit the job: loss is of ", state.samples(), " samples and ",
+        state.losses_size(), " outputs, not of ", samples, " and ", sums_.size()));
+  }
+  samples_ = samples;
+  sums_.assign(state.losses().begin(), state.losses().end());
+  penalties_ = state.penalties();
+  absl::Status status;
+  if (samples_ == 0) return status;
+  for (size_t o = 0; o < scores_.size(); ++o) {
+    status.Update(scores_[o].Restore(ScoresName(o), samples_, snapshot));
+  }
+  return status;
 }
 
 }  // namespace lockstep

@@ -6,10 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "core/layers/layer.h"
 #include "core/network/network.h"
 #include "core/network/training_pass.h"
 #include "core/tensor/aligned_buffer.h"
+#include "core/training/checkpoint.h"
 #include "core/training/data_feed.h"
 #include "core/training/objective.h"
 #include "core/training/target_feed.h"
@@ -35,6 +37,11 @@ class TrainingLoss {
   double Compute(const StepContext& step, std::span<const int32_t> samples, int64_t first,
                  double penalty, TrainingPass& pass);
 
+  // The loss alone, of a batch that is no part of an epoch. Only between EndEpoch and the next
+  // Compute, whose memory it takes.
+  double Probe(const StepContext& step, std::span<const int32_t> samples, double penalty,
+               TrainingPass& pass);
+
   // Of what there is to say of each step: "loss", then those metrics that are in_steps().
   std::vector<std::string> StepNames() const;
   // The last Compute's values, by name.
@@ -43,7 +50,16 @@ class TrainingLoss {
   // Of the epoch that ends here, as DescribeScores.
   std::vector<v1::Metric> EndEpoch();
 
+  // What there is of the epoch under way.
+  void Save(RunSnapshot* snapshot) const;
+  // INVALID_ARGUMENT when it does not fit, or is not of the epoch's first `samples` samples (at
+  // most those of an epoch).
+  absl::Status Restore(const RunSnapshot& snapshot, int64_t samples);
+
  private:
+  // Of output o: the sum of the samples' losses.
+  double SumLosses(const StepContext& step, size_t o, std::span<const int32_t> samples,
+                   int64_t first, TrainingPass& pass);
   void Measure(const kernels::KernelTable& kernels, size_t o, int64_t first, int64_t rows,
                const Targets& targets, float scale, TrainingPass& pass);
   double SumOverBatch(const StepContext& step, const float* values);

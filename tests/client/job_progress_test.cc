@@ -28,6 +28,7 @@ class JobProgressTest : public testing::Test {
  protected:
   static v1::Job Job() {
     v1::Job job;
+    job.set_id("j");
     job.mutable_create_time()->set_seconds(kServerStart - 10);
     job.mutable_progress()->set_total_steps(400);
     job.mutable_progress()->set_steps_per_epoch(100);
@@ -40,6 +41,11 @@ class JobProgressTest : public testing::Test {
   }
   ProgressLine LineAt(double seconds) const {
     return progress_.Line(kHere + absl::Seconds(seconds));
+  }
+
+  std::string StateLine(const std::string& state, const std::string& reason = "") const {
+    return progress_.StateLine(
+        EventAt(0, "state { state: " + state + " reason: '" + reason + "' }").state());
   }
 
   JobProgress progress_{Job()};
@@ -119,6 +125,79 @@ TEST_F(JobProgressTest, NextAttemptHasAPaceOfItsOwn) {
   EXPECT_EQ(LineAt(80).rate, "500 samples/s");
   EXPECT_DOUBLE_EQ(*LineAt(80).remaining_s, 20);
   EXPECT_DOUBLE_EQ(LineAt(80).elapsed_s, 80);
+}
+
+TEST_F(JobProgressTest, NextAttemptGoesOnFromTheNewestCheckpoint) {
+  Apply(0, "state { state: RUNNING } attempt: 1");
+  EXPECT_EQ(StateLine("RUNNING"), "running");
+  Apply(10, "checkpoint { step: 90 }");
+  Apply(11, "step { step: 100 epoch: 1 }");
+  Apply(12, "state { state: QUEUED }");
+  EXPECT_EQ(StateLine("QUEUED", "the worker was lost"), "queued: the worker was lost");
+  EXPECT_EQ(LineAt(15).label, "queued at step 100, waiting for a worker");
+  EXPECT_DOUBLE_EQ(LineAt(15).elapsed_s, 3);
+  Apply(20, "state { state: RUNNING } attempt: 2");
+  EXPECT_EQ(StateLine("RUNNING"), "attempt 2: goes on from step 90");
+  EXPECT_EQ(StateLine("RUNNING", "on h:1"), "attempt 2: goes on from step 90 (on h:1)");
+  Apply(30, "step { step: 190 epoch: 2 }");
+  // 100 steps in 10 s: those before the checkpoint are not this attempt's.
+  EXPECT_DOUBLE_EQ(*LineAt(30).remaining_s, 21);
+}
+
+TEST_F(JobProgressTest, NextAttemptWithoutCheckpointStartsAgain) {
+  Apply(0, "state { state: RUNNING } attempt: 2");
+  EXPECT_EQ(StateLine("RUNNING"), "attempt 2: starts again, there was no checkpoint yet");
+}
+
+TEST_F(JobProgressTest, WatchThatBeginsInTheMiddleDoesNotGuessWhereAnAttemptBegan) {
+  Apply(0, "sequence: 40 state { state: RUNNING } attempt: 2");
+  EXPECT_EQ(StateLine("RUNNING"), "attempt 2");
+}
+
+TEST_F(JobProgressTest, PausedJobSaysWhereItStandsAndHowItGoesOn) {
+  Apply(0, "state { state: RUNNING } attempt: 1");
+  Apply(10, "step { step: 100 epoch: 1 }");
+  Apply(11, "checkpoint { step: 104 }");
+  Apply(12, "state { state: PAUSED }");
+  EXPECT_FALSE(progress_.ended());
+  EXPECT_EQ(StateLine("PAUSED"), "paused at step 104; `lockstep resume j` goes on");
+  EXPECT_EQ(LineAt(72).label, "paused at step 104; `lockstep resume j` goes on");
+  EXPECT_FALSE(LineAt(72).fraction.has_value());
+  EXPECT_DOUBLE_EQ(LineAt(72).elapsed_s, 60);
+  Apply(80, "state { state: QUEUED }");
+  Apply(81, "state { state: RUNNING } attempt: 2");
+  EXPECT_EQ(StateLine("RUNNING"), "attempt 2: goes on from step 104");
+}
+
+TEST_F(JobProgressTest, WatchThatComesBackToAPausedJobKnowsThatItIs) {
+  v1::Job job = Job();
+  job.set_state(v1::PAUSED);
+  job.mutable_progress()->set_step(104);
+  progress_ = JobProgress(job);
+  EXPECT_EQ(LineAt(0).label, "paused at step 104; `lockstep resume j` goes on");
+  Apply(-10, "sequence: 1 state { state: QUEUED }");
+  EXPECT_EQ(LineAt(0).label, "queued, waiting for a worker") << "when the whole log is told";
+}
+
+TEST_F(JobProgressTest, CheckpointsDoNotFlood) {
+  std::vector<std::string> lines;
+  for (int second = 0; second < 130; second += 10) {
+    const std::string line = progress_.CheckpointLine(
+        EventAt(second, "checkpoint { step: " + std::to_string(second) + " size_bytes: 4200 }"));
+    if (!line.empty()) lines.push_back(line);
+  }
+  EXPECT_THAT(lines, ElementsAre("checkpoint at step 0 (4.2 kB)", "checkpoint at step 60 (4.2 kB)",
+                                 "checkpoint at step 120 (4.2 kB)"));
+}
+
+TEST_F(JobProgressTest, VerificationCountsFromItsCheckpoint) {
+  v1::Job job = Job();
+  job.mutable_spec()->mutable_verification()->mutable_checkpoint()->set_step(300);
+  progress_ = JobProgress(job);
+  Apply(0, "state { state: RUNNING } attempt: 1");
+  EXPECT_EQ(LineAt(0).count, "300/400");
+  Apply(10, "step { step: 350 epoch: 4 }");
+  EXPECT_DOUBLE_EQ(*LineAt(10).remaining_s, 10);
 }
 
 TEST_F(JobProgressTest, TerminalStatesEndIt) {

@@ -115,6 +115,17 @@ TEST(ProgressLineTest, ColorCostsNoColumns) {
   EXPECT_EQ(colored.size(), plain.size() + std::string("\x1b[32m\x1b[0m").size());
 }
 
+TEST(TextLineTest, WarningsStandOut) {
+  v1::Text text;
+  text.set_text("dead channels");
+  EXPECT_EQ(TextLine(text, {.color = true}), "note: dead channels");
+  text.set_severity(v1::Text::WARNING);
+  EXPECT_EQ(TextLine(text, {}), "WARNING: dead channels");
+  EXPECT_EQ(TextLine(text, {.color = true}), "\x1b[1;33mWARNING: dead channels\x1b[0m");
+  text.set_severity(v1::Text::ERROR);
+  EXPECT_EQ(TextLine(text, {}), "ERROR: dead channels");
+}
+
 TEST(FormatTest, Clock) {
   EXPECT_EQ(FormatClock(0), "00:00");
   EXPECT_EQ(FormatClock(59.6), "01:00");

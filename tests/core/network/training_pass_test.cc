@@ -4,6 +4,11 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
 #include "core/parallel/moments.h"
 #include "tests/core/network/networks.h"
 #include "tests/core/network/step_run.h"
@@ -152,6 +157,78 @@ TEST(TrainingPass, GetsTheSameBitsFromAnyThreadsAndInstructionSet) {
             << threads << " threads, " << (*table)->name << " " << json;
       }
     }
+  }
+}
+
+// What ForwardAgain gives: the statistics it shows, then the outputs by those and by the moving
+// ones.
+struct AgainBits {
+  std::vector<double> statistics;
+  std::vector<float> output, moving_output, buffers;
+  bool operator==(const AgainBits&) const = default;
+};
+
+AgainBits RunAgain(const Network& network, Collective& collective,
+                   const kernels::KernelTable* kernels, int threads) {
+  class Watcher final : public TrainingPass::Watcher {
+   public:
+    void SeeStatistics(int node, const BatchStatistics& seen) override {
+      std::vector<double>& values = by_node[node];
+      values.assign(seen.mean.begin(), seen.mean.end());
+      values.insert(values.end(), seen.variance.begin(), seen.variance.end());
+    }
+    std::map<int, std::vector<double>> by_node;
+  };
+  const StepInput input = StepInput::Random(network, kShards.back());
+  ThreadPool pool(threads);
+  Batch batch;
+  batch.samples = batch.global_samples = kShards.back();
+  batch.shard_begin = kShards;
+  batch.nodes.assign(collective.local_nodes().begin(), collective.local_nodes().end());
+  TrainingPass pass(network, {batch.samples, batch.shards(), threads},
+                    static_cast<int>(batch.nodes.size()),
+                    std::vector<bool>(network.outputs().size(), true));
+  StepContext step = {
+      .kernels = kernels, .pool = &pool, .collective = &collective, .batch = &batch};
+  const auto load = [&](const Tile& tile, float* x) {
+    const int64_t size = network.input().size();
+    std::copy_n(input.x.data() + tile.begin * size, tile.samples * size, x);
+  };
+  const auto output = [&] {
+    return std::vector<float>(pass.output(),
+                              pass.output() + batch.samples * network.output().size());
+  };
+  AgainBits bits;
+  bits.buffers = input.buffers;
+  Watcher watcher;
+  pass.ForwardAgain(step, input.parameters.data(), bits.buffers, load, &watcher);
+  for (const auto& [node, values] : watcher.by_node) {
+    bits.statistics.insert(bits.statistics.end(), values.begin(), values.end());
+  }
+  bits.output = output();
+  step.moving_statistics = true;
+  pass.ForwardAgain(step, input.parameters.data(), bits.buffers, load, nullptr);
+  bits.moving_output = output();
+  EXPECT_EQ(bits.buffers, input.buffers) << "they are for steps to change";
+  return bits;
+}
+
+TEST(TrainingPass, ForwardAgainSeesTheSameFromAnySplitThreadsAndInstructionSet) {
+  for (const char* json : {kChain, kResidualNetwork, kGhosts, kNormalizedNetwork}) {
+    SCOPED_TRACE(json);
+    const Network network = BuildNetwork(json);
+    LocalCollective whole(static_cast<int>(kShards.size()) - 1);
+    const AgainBits expected = RunAgain(network, whole, kernels::Kernels(), 1);
+    const StepInput input = StepInput::Random(network, kShards.back());
+    EXPECT_EQ(expected.output,
+              RunStep(network, input, kShards, whole, kernels::Kernels(), 1).output);
+    EXPECT_EQ(expected.output == expected.moving_output, expected.statistics.empty());
+    for (const kernels::KernelTable* const* table = kernels::AllKernels(); *table != nullptr;
+         ++table) {
+      for (int threads : {1, 3}) EXPECT_EQ(expected, RunAgain(network, whole, *table, threads));
+    }
+    NodesCollective split({{0, 1}, {1, 2}, {2, 4}, {4, 7}});
+    EXPECT_EQ(expected, RunAgain(network, split, kernels::Kernels(), 2));
   }
 }
 

@@ -8,6 +8,7 @@
 #include <xmmintrin.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <numeric>
 #include <thread>
@@ -15,6 +16,8 @@
 
 namespace lockstep {
 namespace {
+
+constexpr std::chrono::milliseconds kHelp(2);
 
 TEST(ThreadPoolTest, RunsEveryPieceOnce) {
   for (int threads : {1, 2, 3, 4, 8}) {
@@ -58,6 +61,32 @@ TEST(ThreadPoolTest, LoopsFollowEachOther) {
     now.swap(next);
   }
   EXPECT_EQ(now, std::vector<int64_t>(kPieces, kLoops));
+}
+
+TEST(ThreadPoolTest, TimesCountTheHelpersAndTheCallersWait) {
+  ThreadPool alone(1);
+  alone.ParallelFor(4, [](int64_t, int) {});
+  EXPECT_EQ(alone.times().helping.count(), 0);
+  EXPECT_EQ(alone.times().waiting.count(), 0);
+
+  ThreadPool pool(2);
+  const auto begin = ThreadPool::Clock::now();
+  // Again if the caller was kept from its work until the other thread was done.
+  for (int loop = 0; loop < 1000 && pool.times().waiting.count() == 0; ++loop) {
+    std::atomic<int> arrived = 0;
+    pool.ParallelFor(2, [&](int64_t, int thread) {
+      ++arrived;
+      while (arrived < 2) std::this_thread::yield();
+      const auto met = ThreadPool::Clock::now();
+      while (thread == 1 && ThreadPool::Clock::now() < met + kHelp) {
+      }
+    });
+  }
+  const auto took = ThreadPool::Clock::now() - begin;
+  EXPECT_GE(pool.times().helping, kHelp);
+  EXPECT_LE(pool.times().helping, took);
+  EXPECT_GT(pool.times().waiting.count(), 0);
+  EXPECT_LE(pool.times().waiting, took);
 }
 
 // Threads that have gone to sleep between loops wake up for the next one.

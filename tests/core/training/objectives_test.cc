@@ -86,7 +86,7 @@ SmallData Part(const SmallData& data, int64_t begin, int64_t count) {
 
 std::map<std::string, double> Epoch(const Trained& trained) {
   std::map<std::string, double> values;
-  for (const v1::Metric& metric : trained.events.back().epoch().metrics()) {
+  for (const v1::Metric& metric : LastEpoch(trained).metrics()) {
     values[metric.name()] = metric.value();
   }
   return values;

@@ -76,9 +76,9 @@ float FactorOf(double sum_of_squares, double norm) {
   return length > norm ? static_cast<float>(norm / length) : 1.0f;
 }
 
-// One step of plain SGD with what surrounds it.
-void SpecifiedStep(const Network& network, const v1::TrainingSpec& spec, std::vector<float>& g,
-                   std::vector<float>& w) {
+// One step of plain SGD with what surrounds it. Returns the gradient's norm.
+double SpecifiedStep(const Network& network, const v1::TrainingSpec& spec, std::vector<float>& g,
+                     std::vector<float>& w) {
   double all = 0;
   for (const NetworkTensor& tensor : network.parameters()) {
     const v1::Regularizer& r = tensor.spec.regularizer;
@@ -106,14 +106,16 @@ void SpecifiedStep(const Network& network, const v1::TrainingSpec& spec, std::ve
       w[i] = w[i] + (0.0f - static_cast<float>(kRate) * g[i]);
     }
   }
+  return std::sqrt(all);
 }
 
 TEST(ParameterUpdateTest, IsWhatTheRuleSays) {
   const Network network = BuildNetwork();
-  for (const char* clipping : {"value", "norm", "globalNorm"}) {
+  for (const char* clipping :
+       {R"({})", R"({"value":0.7})", R"({"norm":0.7})", R"({"globalNorm":0.7})"}) {
     const auto spec = ParseJson<v1::TrainingSpec>(
-        std::string(R"({"optimizer":{"sgd":{}},"weightDecay":{"rate":0.3},"gradientClipping":{")") +
-        clipping + R"(":0.7}})");
+        std::string(R"({"optimizer":{"sgd":{}},"weightDecay":{"rate":0.3},"gradientClipping":)") +
+        clipping + "}");
     for (int threads = 1; threads <= 4; ++threads) {
       SCOPED_TRACE(std::string(clipping) + ", " + std::to_string(threads) + " threads");
       ThreadPool pool(threads);
@@ -124,8 +126,11 @@ TEST(ParameterUpdateTest, IsWhatTheRuleSays) {
         ASSERT_EQ(update.Penalty(pool, w), SpecifiedPenalty(network, w));
         std::vector<float> gradient = Draw(network, 1 + step);
         std::vector<float> same = gradient;
-        update.Apply(*kernels::Kernels(), pool, step, kRate, gradient, w);
-        SpecifiedStep(network, spec, same, wanted);
+        double norm = 0;
+        update.Apply(*kernels::Kernels(), pool, step, kRate, gradient, w,
+                     step == 2 ? nullptr : &norm);
+        const double wanted_norm = SpecifiedStep(network, spec, same, wanted);
+        ASSERT_EQ(norm, step == 2 ? 0 : wanted_norm);
         ASSERT_EQ(gradient, same) << "step " << step;
         ASSERT_EQ(w, wanted) << "step " << step;
       }

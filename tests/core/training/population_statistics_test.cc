@@ -84,6 +84,7 @@ TEST_F(PopulationStatisticsTest, TellsItsSteps) {
   ASSERT_EQ(events.size(), 5u);
   EXPECT_EQ(events[2].step().step(), 2);
   EXPECT_EQ(events[3].text().text(), "\"last\": mean and variance of 1500 values a channel");
+  EXPECT_EQ(events[3].text().step(), 2);
   EXPECT_EQ(events[4].epoch().state_hash(), run->StateHash());
 }
 

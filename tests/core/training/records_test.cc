@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "core/inference/inference_model.h"
+#include "core/network/network.h"
+#include "core/network/weights_file.h"
 #include "tests/core/training/small_job.h"
 
 namespace lockstep {
@@ -53,7 +55,8 @@ TEST(RecordsTest, AreWrittenEveryLogEveryStepsAndAtAnEpochsEnd) {
   EXPECT_EQ(numbers(trained), (List{{3, 1, 3}, {5, 1, 5}, {6, 2, 1}, {7, 2, 2}}));
   ASSERT_EQ(Epochs(trained).size(), 2u);
   EXPECT_EQ(Epochs(trained)[1].step(), 7);
-  EXPECT_TRUE(trained.events.back().has_epoch());
+  EXPECT_TRUE(trained.events[trained.events.size() - 2].has_epoch());
+  EXPECT_TRUE(trained.events.back().has_batch_norm());
 }
 
 // A record sums up what the steps since the one before it would have logged one by one.
@@ -121,18 +124,78 @@ TEST(RecordsTest, EpochsTellValidationAndState) {
   EXPECT_EQ(Train(shorter, data, 1).state_hash, epochs[0].state_hash());
 }
 
-TEST(RecordsTest, TimingIsThereAndPositive) {
+TEST(RecordsTest, TimingIsSplitIntoPartsThatAddUp) {
   const SmallData data = MakeVectors(100, 20, 1);
-  ThreadPool pool(1);
-  auto trainer = Trainer::Create(PlanOrDie(MlpJob(), data), data.view(), std::nullopt, &pool);
-  ASSERT_TRUE(trainer.ok());
-  while (!(*trainer)->done()) ASSERT_TRUE((*trainer)->Step().ok());
-  for (const v1::Event& event : (*trainer)->TakeEvents()) {
-    const v1::Timing& timing = event.has_step() ? event.step().timing() : event.epoch().timing();
-    EXPECT_GT(timing.samples_per_second(), 0);
-    EXPECT_GT(timing.step_ms(), 0);
+  for (const int threads : {1, 2, 3}) {
+    ThreadPool pool(threads);
+    auto trainer = Trainer::Create(PlanOrDie(Logged(1), data), data.view(), std::nullopt, &pool);
+    ASSERT_TRUE(trainer.ok());
+    while (!(*trainer)->done()) ASSERT_TRUE((*trainer)->Step().ok());
+    int timed = 0;
+    for (const v1::Event& event : (*trainer)->TakeEvents()) {
+      if (!event.has_step() && !event.has_epoch()) continue;
+      ++timed;
+      const v1::Timing& timing = event.has_step() ? event.step().timing() : event.epoch().timing();
+      SCOPED_TRACE(timing.DebugString());
+      EXPECT_GT(timing.samples_per_second(), 0);
+      EXPECT_GT(timing.compute_ms(), 0);
+      EXPECT_GT(timing.reduce_ms(), 0);
+      EXPECT_GE(timing.wait_ms(), 0);
+      EXPECT_TRUE(threads > 1 || timing.wait_ms() == 0) << "one thread always has work";
+      EXPECT_NEAR(timing.compute_ms() + timing.wait_ms() + timing.reduce_ms(), timing.step_ms(),
+                  1e-9);
+    }
+    EXPECT_EQ(timed, 12);
+    EXPECT_TRUE((*trainer)->TakeEvents().empty()) << "events were given out twice";
   }
-  EXPECT_TRUE((*trainer)->TakeEvents().empty()) << "events were given out twice";
+}
+
+// Plain SGD moves the weights by its rate times the gradient.
+TEST(RecordsTest, GradientNormIsThatOfTheLastStepWithPenaltiesBeforeClipping) {
+  const SmallData data = MakeVectors(96, 20, 1);
+  v1::JobSpec job = Logged(2);
+  job.mutable_training()->mutable_optimizer()->mutable_sgd()->set_learning_rate(0.5);
+  job.mutable_training()->set_epochs(1);
+  v1::Dense& dense = *job.mutable_model()->mutable_layers(0)->mutable_dense();
+  dense.mutable_kernel_regularizer()->set_l2(0.1f);
+  ThreadPool pool(2);
+  auto trainer = Trainer::Create(PlanOrDie(job, data), data.view(), std::nullopt, &pool);
+  ASSERT_TRUE(trainer.ok());
+  const auto parameters = [&] {
+    v1::ModelSpec model = job.model();
+    const Network network = *Network::Build(&model);
+    std::vector<float> flat(network.parameters_size());
+    std::vector<float> buffers(network.buffers_size());
+    EXPECT_TRUE(ReadWeights(network, (*trainer)->SerializeWeights(), flat, buffers).ok());
+    return flat;
+  };
+  std::vector<double> norms;  // of each step
+  while (!(*trainer)->done()) {
+    const std::vector<float> before = parameters();
+    ASSERT_TRUE((*trainer)->Step().ok());
+    const std::vector<float> after = parameters();
+    long double squares = 0;
+    for (size_t i = 0; i < after.size(); ++i) {
+      const long double g = (static_cast<long double>(before[i]) - after[i]) / 0.5L;
+      squares += g * g;
+    }
+    norms.push_back(static_cast<double>(std::sqrt(squares)));
+  }
+  ASSERT_EQ(norms.size(), 4u);
+  Trained trained;
+  trained.events = (*trainer)->TakeEvents();
+  const std::vector<v1::StepRecord> steps = Steps(trained);
+  ASSERT_EQ(steps.size(), 2u);
+  EXPECT_NEAR(steps[0].gradient_norm(), norms[1], 1e-5 * norms[1]);
+  EXPECT_NEAR(steps[1].gradient_norm(), norms[3], 1e-5 * norms[3]);
+
+  // Clipping changes what follows, not what is told of the first step.
+  job.mutable_training()->set_log_every(1);
+  const double free = Steps(Train(job, data, 1))[0].gradient_norm();
+  job.mutable_training()->mutable_gradient_clipping()->set_global_norm(free / 10);
+  const std::vector<v1::StepRecord> clipped = Steps(Train(job, data, 3));
+  EXPECT_EQ(clipped[0].gradient_norm(), free);
+  EXPECT_NEAR(free, norms[0], 1e-5 * norms[0]);
 }
 
 std::vector<float> InputsOf(const SmallData& data) {

@@ -149,6 +149,14 @@ struct Trained {
   std::vector<v1::Event> events;  // without timing
 };
 
+inline const v1::EpochRecord& LastEpoch(const Trained& trained) {
+  for (auto event = trained.events.rbegin(); event != trained.events.rend(); ++event) {
+    if (event->has_epoch()) return event->epoch();
+  }
+  ADD_FAILURE() << "there is no epoch";
+  return v1::EpochRecord::default_instance();
+}
+
 inline Trained Train(const v1::JobSpec& spec, const SmallData& train, int threads,
                      const SmallData* validation = nullptr) {
   ThreadPool pool(threads);

@@ -130,7 +130,7 @@ TEST(TrainerTest, Learns) {
   cnn.mutable_training()->set_epochs(15);
   for (const Trained& trained :
        {Train(mlp, MakeVectors(200, 20, 1), 2), Train(cnn, MakeImages(200, 1), 2)}) {
-    const v1::EpochRecord& last = trained.events.back().epoch();
+    const v1::EpochRecord& last = LastEpoch(trained);
     ASSERT_EQ(last.metrics(1).name(), "accuracy");
     EXPECT_GT(last.metrics(1).value(), 0.9) << last.DebugString();
   }
@@ -150,7 +150,7 @@ TEST(TrainerTest, LearnsValues) {
       "training":{"batchSize":50,"epochs":150,"losses":[{"meanSquaredError":{}}],
                   "optimizer":{"sgd":{"learningRate":0.3}}}})");
   const Trained trained = Train(job, data, 2, &data);
-  const v1::EpochRecord& last = trained.events.back().epoch();
+  const v1::EpochRecord& last = LastEpoch(trained);
   ASSERT_EQ(last.metrics_size(), 2);
   EXPECT_EQ(last.metrics(1).name(), "val_loss");
   EXPECT_LT(last.metrics(1).value(), 1e-4);

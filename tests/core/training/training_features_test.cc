@@ -156,6 +156,7 @@ TEST(TrainingFeaturesTest, EarlyStoppingEndsTheJobAndRestoresTheBestEpoch) {
               "training stopped after epoch 3: val_loss was best after epoch 1; the weights are "
               "those of epoch 1 (step 5), the best by val_loss");
     EXPECT_EQ(trained.events.back().text().severity(), v1::Text::INFO);
+    EXPECT_EQ(trained.events.back().text().step(), 15);
 
     v1::JobSpec first = job;
     first.mutable_training()->clear_early_stopping();
@@ -229,7 +230,7 @@ TEST(TrainingFeaturesTest, RecordsCarryTheLearningRate) {
     if (event.has_epoch()) {
       ++epochs;
       EXPECT_EQ(event.epoch().learning_rate(), event.epoch().epoch() <= 2 ? 0.5 : 0.25);
-    } else {
+    } else if (event.has_step()) {
       EXPECT_EQ(event.step().learning_rate(), event.step().epoch() <= 2 ? 0.5 : 0.25);
     }
   }

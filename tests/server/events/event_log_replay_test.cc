@@ -222,6 +222,27 @@ TEST_F(EventLogReplayTest, AnyFailureIsReportedAndMayBeTriedAgain) {
   }
 }
 
+// A disk that goes away leaves anything behind the last durable event; nothing of it stays, also if
+// what is appended then is shorter.
+TEST_F(EventLogReplayTest, ADiskThatGoesAwayLeavesNothingBehind) {
+  for (int index = 0; index < 2; ++index) {
+    SCOPED_TRACE(absl::StrCat("operation ", index));
+    std::filesystem::remove(path_);
+    Reopen();
+    ASSERT_TRUE(Append(Step(10)).ok());
+    const auto whole = std::filesystem::file_size(path_);
+    faults::FailFrom(index);
+    EXPECT_TRUE(IsStorageFailure(Append({Step(20), Text(0, std::string(1000, 'x'))})));
+    EXPECT_TRUE(IsStorageFailure(Append(Step(20))));
+    EXPECT_TRUE(faults::Stop());
+    EXPECT_GT(std::filesystem::file_size(path_), whole + 400);
+    ASSERT_TRUE(Append(Step(20)).ok());
+    EXPECT_LT(std::filesystem::file_size(path_), whole + 400);
+    Reopen();
+    EXPECT_THAT(Logged(), ElementsAre("step 10", "step 20"));
+  }
+}
+
 // A killed server may leave records that it never waited for: they count once they are safe.
 TEST_F(EventLogReplayTest, WhatIsReadOnOpeningIsDurable) {
   ASSERT_TRUE(Append(Step(10)).ok());

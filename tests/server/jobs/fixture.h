@@ -124,7 +124,7 @@ class FakeWorker final : public WorkerLink {
 
  private:
   JobManager* const manager_;
-  JobManager::WorkerId id_ = 0;
+  WorkerId id_ = 0;
   mutable absl::Mutex mu_;
   std::vector<v1::ServerMessage> received_ ABSL_GUARDED_BY(mu_);
 };

@@ -131,8 +131,8 @@ TEST_F(JobControlTest, AQueuedJobCanBePaused) {
 TEST_F(JobControlTest, PreemptionTakesTheLowestPriorityOnlyIfAskedFor) {
   SubmitWith("low", [](v1::JobSpec& spec) { spec.set_priority(-1); });
   Submit("middle");
-  FakeWorker first(manager_.get());
   FakeWorker second(manager_.get());
+  FakeWorker first(manager_.get());
   const v1::ServerMessage low = first.last();
   SubmitWith("patient", [](v1::JobSpec& spec) { spec.set_priority(9); });
   EXPECT_EQ(Job("low").state(), v1::RUNNING);

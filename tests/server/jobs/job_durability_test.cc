@@ -1,6 +1,7 @@
 // What survives: checkpoints, attempts that come back, events that could not be written at once,
 // receipts that are trained again.
 
+#include <fcntl.h>
 #include <sys/resource.h>
 
 #include <csignal>
@@ -229,7 +230,9 @@ TEST_F(JobDurabilityTest, OnAFullDiskTheJobIsHeldAndGoesOnWhenThereIsRoom) {
   int64_t step = 0;
   for (const v1::Event& event : Events("a")) {
     EXPECT_EQ(event.sequence(), ++sequence);
-    if (event.has_step()) EXPECT_EQ(event.step().step(), ++step);
+    if (event.has_step()) {
+      EXPECT_EQ(event.step().step(), ++step);
+    }
   }
   EXPECT_EQ(step, 40);
   EXPECT_THAT(Events("a").back().text().text(), HasSubstr("held for 12.0 s"));

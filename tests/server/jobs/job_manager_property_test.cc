@@ -115,7 +115,8 @@ class JobManagerPropertyTest : public JobsTest, public testing::WithParamInterfa
       ASSERT_EQ(stored.state(), job.state()) << "the store is the truth";
       ASSERT_EQ(stored.attempt(), job.attempt());
       CheckLog(job);
-      for (const v1::Checkpoint& checkpoint : Job(id).checkpoints()) {
+      const v1::Job whole = Job(id);
+      for (const v1::Checkpoint& checkpoint : whole.checkpoints()) {
         ASSERT_TRUE(HasBlob(checkpoint.blob())) << "of step " << checkpoint.step();
       }
       ASSERT_EQ(job.has_published(), job.state() == v1::SUCCEEDED);
@@ -177,7 +178,9 @@ TEST_P(JobManagerPropertyTest, RandomLivesKeepThePromises) {
   // At the end everything can still be brought to an end.
   workers_.clear();
   for (const v1::Job& job : AllJobs()) {
-    if (job.state() == v1::PAUSED) ASSERT_TRUE(manager_->Resume(job.id()).ok());
+    if (job.state() == v1::PAUSED) {
+      ASSERT_TRUE(manager_->Resume(job.id()).ok());
+    }
   }
   Advance(std::chrono::minutes(2));
   FakeWorker worker(manager_.get());

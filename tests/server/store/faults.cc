@@ -15,12 +15,17 @@ bool met = false;
 bool rest_fails = false;  // of a write that was cut short
 int countdown = -1;       // operations before the one that fails; -1: none does
 Kind fault = Kind::kError;
+bool all_after = false;  // fail, too
 int write_error = 0;
 int syncs = 0;
 
 bool IsNext() {
   if (!armed || countdown < 0) return false;
-  if (countdown-- > 0) return false;
+  if (countdown > 0) {
+    --countdown;
+    return false;
+  }
+  if (!all_after) countdown = -1;
   met = true;
   return true;
 }
@@ -57,6 +62,7 @@ void Begin() {
   met = false;
   rest_fails = false;
   countdown = -1;
+  all_after = false;
   write_error = 0;
   syncs = 0;
 }
@@ -67,6 +73,11 @@ void FailOnce(int index, Kind kind) {
   Begin();
   countdown = index;
   fault = kind;
+}
+
+void FailFrom(int index) {
+  FailOnce(index, Kind::kCutShort);
+  all_after = true;
 }
 
 void FailWrites(int error) {

@@ -14,6 +14,8 @@ enum class Kind {
 
 // From now on the operation number `index` (from 0) fails once with EIO.
 void FailOnce(int index, Kind kind);
+// From now on the operations from number `index` on fail with EIO; the first is cut short.
+void FailFrom(int index);
 // From now on every operation that takes room fails with `error`.
 void FailWrites(int error);
 // Nothing fails.

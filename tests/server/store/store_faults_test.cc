@@ -120,6 +120,15 @@ TEST_F(StoreFaultsTest, AnyFailureOfAPublicationIsReportedAndMayBeTriedAgain) {
   Sweep([this] { return Publish(); }, [this] { return IsPublished(); });
 }
 
+TEST_F(StoreFaultsTest, AnyFailureOfADeletionIsReportedAndMayBeTriedAgain) {
+  const auto is_gone = [this] {
+    const bool gone = absl::IsNotFound(store_->GetJob("old").status());
+    EXPECT_EQ(*store_->IsBlobUsed("from old"), !gone);
+    return gone;
+  };
+  Sweep([this] { return store_->DeleteJob("old"); }, is_gone);
+}
+
 TEST_F(StoreFaultsTest, GoesOnOnceAFullDiskHasRoom) {
   faults::FailWrites(ENOSPC);
   for (int i = 0; i < 3; ++i) {
@@ -138,6 +147,18 @@ TEST_F(StoreFaultsTest, GoesOnOnceAFullDiskHasRoom) {
   EXPECT_TRUE(IsPublished());
   store_.reset();
   EXPECT_EQ(IntegrityOf(path_), "ok");
+}
+
+TEST_F(StoreFaultsTest, SomebodyElsesLockPasses) {
+  absl::StatusOr<Database> other = Database::Open(path_);
+  ASSERT_TRUE(other.ok());
+  Transaction backup(*other);
+  ASSERT_TRUE(backup.Begin().ok());
+  const absl::Status status = store_->InsertJob(MakeJob("new"));
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_FALSE(HasNewJob());
+  ASSERT_TRUE(backup.Commit().ok());
+  EXPECT_TRUE(store_->InsertJob(MakeJob("new")).ok());
 }
 
 }  // namespace
