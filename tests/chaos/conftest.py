@@ -1,16 +1,17 @@
-"""How much is done, and by which seed."""
+"""How much is done, and by which seed; where it is written down."""
 
+import collections
 import random
 
 import pytest
 
-TABLE = pytest.StashKey[list]()
+TABLES = pytest.StashKey[dict]()
 
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=1, help="of everything that is drawn")
     parser.addoption("--whole", action="store_true",
-                     help="everything there is to try, not a slice of it; takes an hour")
+                     help="everything there is to try, not a slice of it; takes hours")
 
 
 @pytest.fixture(scope="session")
@@ -21,25 +22,23 @@ def whole(pytestconfig):
 @pytest.fixture
 def draw(pytestconfig, request):
     """Random numbers, the same for a seed and a test; a failure shows the seed."""
-    seed = f"{pytestconfig.getoption('--seed')} {request.node.name}"
-    print(f"seed: {seed}")
-    return random.Random(seed)
+    seed = pytestconfig.getoption("--seed")
+    print(f"--seed {seed}")
+    return random.Random(f"{seed} {request.node.name}")
 
 
-@pytest.fixture(scope="session")
-def table(pytestconfig):
-    """Lines of kill point and outcome; they end up in build/logs/chaos-kills.txt."""
-    lines = pytestconfig.stash[TABLE] = []
-    return lines
+@pytest.fixture
+def table(pytestconfig, request):
+    """Lines that end up in build/logs/chaos-MODULE.txt and at the end of the output."""
+    tables = pytestconfig.stash.setdefault(TABLES, collections.defaultdict(list))
+    return tables[request.module.__name__.removeprefix("test_")]
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    lines = config.stash.get(TABLE, [])
-    if not lines:
-        return
-    path = config.rootpath.parent / "build" / "logs" / "chaos-kills.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines))
-    terminalreporter.section(f"kill points and what came of them ({path})")
-    for line in lines:
-        terminalreporter.write_line(line)
+    for name, lines in config.stash.get(TABLES, {}).items():
+        path = config.rootpath.parent / "build" / "logs" / f"chaos-{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in lines))
+        terminalreporter.section(str(path))
+        for line in lines:
+            terminalreporter.write_line(line)
