@@ -78,7 +78,7 @@ def check_checkpoints(job, events, undisturbed):
 
 
 def went_on_from(events, attempt):
-    """The step from which the job went on after an attempt; None: that attempt did not end early."""
+    """The step from which the job went on after an attempt; None: that attempt did not end."""
     for event in events:
         text = event.get("text", {}).get("text", "")
         found = re.match(rf"attempt {attempt} ended after .* the job goes on from step (\d+)", text)

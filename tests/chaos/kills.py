@@ -181,7 +181,8 @@ class Chaos:
         """Waits until a job has come to a step, or does not run any more; returns it."""
         def there():
             now = self.server.client.job(job["id"])
-            return now if now["state"] != "RUNNING" or int(now["progress"]["step"]) >= least else None
+            come = now["state"] != "RUNNING" or int(now["progress"]["step"]) >= least
+            return now if come else None
 
         return programs.wait_until(there, f"{job['id']} comes to step {least}")
 

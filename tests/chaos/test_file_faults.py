@@ -108,8 +108,8 @@ def slice_of(faults, draw):
     return chosen + draw.sample(rest, max(0, min(len(rest), SLICE - len(chosen))))
 
 
-def test_an_operation_on_a_file_that_fails_once_loses_nothing(make_server, bin_directory, draw, whole,
-                                                              table, tmp_path):
+def test_an_operation_on_a_file_that_fails_once_loses_nothing(
+        make_server, bin_directory, draw, whole, table, tmp_path):
     npz = tmp_path / "blobs.npz"
     np.savez(npz, **data.blobs(250))
     job_file = programs.write_spec(JOB, tmp_path)

@@ -41,16 +41,16 @@ def check(chaos, events, undisturbed, table):
     job_logs.check_database(chaos.server.data_directory)
 
 
-def test_kills_of_the_server_and_its_own_workers_lose_nothing(make_server, draw, whole, undisturbed,
-                                                              table, tmp_path):
+def test_kills_of_the_server_and_its_own_workers_lose_nothing(
+        make_server, draw, whole, undisturbed, table, tmp_path):
     server = make_server("--local-workers", "2", "--threads", "1")
     chaos = kills.Chaos(server, draw, tmp_path)
     events = chaos.run(WHOLE if whole else SLICE)
     check(chaos, events, undisturbed, table)
 
 
-def test_kills_of_the_server_and_workers_that_come_back_lose_nothing(make_server, draw, whole,
-                                                                     undisturbed, table, tmp_path):
+def test_kills_of_the_server_and_workers_that_come_back_lose_nothing(
+        make_server, draw, whole, undisturbed, table, tmp_path):
     server = make_server("--local-workers", "0", "--worker-grace-seconds", "2")
     chaos = kills.Chaos(
         server, draw, tmp_path,

@@ -3,7 +3,7 @@
 import grpc
 import numpy as np
 import pytest
-from conftest import EXAMPLES
+from conftest import job_spec
 from google.protobuf import descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
@@ -82,7 +82,8 @@ def test_typed_inputs_get_typed_outputs(reflected, mlp, infer):
     assert typed.tobytes() == infer(mlp, x).tobytes()
 
 
-def test_pages_hold_each_job_once_and_a_token_is_good_for_its_own_listing_only(reflected, serving, mlp):
+def test_pages_hold_each_job_once_and_a_token_is_good_for_its_own_listing_only(
+        reflected, serving, tmp_path):
     def page(**fields):
         request = reflected.request("lockstep.v1.JobService", "ListJobs")
         for name, value in fields.items():
@@ -100,9 +101,11 @@ def test_pages_hold_each_job_once_and_a_token_is_good_for_its_own_listing_only(r
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
         return caught.value.details()
 
+    spec = job_spec("mlp") | {"publish_as": "pages"}
+    spec["training"]["epochs"] = 10_000_000
     for _ in range(2):
-        serving.client.run("cancel", serving.client.json(
-            "submit", EXAMPLES / "mlp.json", "--label", "for=pages")["id"])
+        serving.client.run(
+            "cancel", serving.client.submit(spec, tmp_path, "--label", "for=pages"))
     found, token = [], ""
     while not found or token:
         answer = page(page_size=1, page_token=token)
