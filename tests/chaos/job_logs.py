@@ -77,14 +77,16 @@ def check_checkpoints(job, events, undisturbed):
             f"but the log's newest record is of step {logged}")
 
 
-def went_on_from(events, attempt):
-    """The step from which the job went on after an attempt; None: that attempt did not end."""
+def after_attempt(events, attempt):
+    """What became of a job after something happened to it in an attempt, in a few words."""
     for event in events:
         text = event.get("text", {}).get("text", "")
         found = re.match(rf"attempt {attempt} ended after .* the job goes on from step (\d+)", text)
         if found:
-            return int(found[1])
-    return None
+            return f"attempt {attempt + 1} went on from step {found[1]}"
+    if any(event.get("attempt", 0) > attempt for event in events):
+        return f"attempt {attempt + 1} went on"
+    return f"attempt {attempt} went on"
 
 
 def check_database(data_directory):

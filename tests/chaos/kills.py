@@ -10,12 +10,12 @@ import job_logs
 import programs
 
 SAMPLES = 2000
-STEPS = 8000
+STEPS = 20_000
 
 
 def _job(priority=0, resources=None, checkpoints=None, labels=None, layers=None, **training):
     spec = data.job(epochs=10_000, max_steps=STEPS, **training)
-    spec["checkpoints"] = {"every_steps": 500, **(checkpoints or {})}
+    spec["checkpoints"] = {"every_steps": 1000, **(checkpoints or {})}
     spec["priority"] = priority
     spec["labels"] = labels or {}
     spec["resources"] = resources or {}
@@ -33,7 +33,7 @@ KINDS = {
         early_stopping={"monitor": "val_loss", "patience": 10_000, "restore_best_weights": True}),
     "urgent": _job(
         priority=5, labels={"team": "vision", "tier": "chaos"}, resources={"preempt": True},
-        checkpoints={"every_steps": 300, "keep_last": 1, "keep_best": "val_loss"},
+        checkpoints={"every_steps": 700, "keep_last": 1, "keep_best": "val_loss"},
         optimizer={"sgd": {"learning_rate": 0.05, "momentum": 0.9}}, log_every=130),
     "plateau": _job(
         checkpoints={"every_steps": 0, "every_seconds": 1}, batch_size=60,
@@ -58,12 +58,10 @@ class Kill:
     def rows(self, final_events):
         """A line a job: what it was at, and from which step it went on."""
         if not self.jobs:
-            yield f"{self.number:4}  {self.target:7}{self.point:22}no job was running"
+            yield f"{self.number:4}  {self.target:7}{self.point:22}nothing was running"
         for job in self.jobs:
             step, attempt = int(job["progress"]["step"]), job["attempt"]
-            origin = job_logs.went_on_from(final_events[job["id"]], attempt)
-            outcome = (f"went on from step {origin}, attempt {attempt + 1}" if origin is not None
-                       else f"attempt {attempt} went on")
+            outcome = job_logs.after_attempt(final_events[job["id"]], attempt)
             yield (f"{self.number:4}  {self.target:7}{self.point:22}{job['id']:14}{job['state']:9}"
                    f"step {step:5}  {outcome}")
 
@@ -191,7 +189,7 @@ class Chaos:
 
     def in_a_step(self):
         job = self.running()
-        job = self.stepping(job, int(job["progress"]["step"]) + self.draw.randrange(1, 1000))
+        job = self.stepping(job, int(job["progress"]["step"]) + self.draw.randrange(1, 3000))
         target = self.target()
         self.kill(target, "in a step", self.victim(target, job))
 
@@ -227,7 +225,7 @@ class Chaos:
         job = max(self.unfinished(), key=lambda job: int(job["progress"]["step"]), default=None)
         if job is None or job["state"] != "RUNNING":
             return
-        job = self.stepping(job, STEPS - self.draw.randrange(1, 300))
+        job = self.stepping(job, STEPS - self.draw.randrange(1, 1000))
         target = self.target()
         self.kill(target, "before the end", self.victim(target, job))
 
