@@ -108,8 +108,8 @@ ExitCode Verify(Session& session, const VerifyArguments& arguments) {
   absl::StatusOr<v1::Job> job = client->SubmitJob(*spec, arguments.id, /*reuse=*/false);
   if (!job.ok()) {
     return session.Fail(what, job.status(),
-                        absl::IsNotFound(job.status())
-                            ? "register the data set that the receipt's digests are of"
+                        absl::IsInvalidArgument(job.status())
+                            ? "this server needs what the receipt's spec names"
                             : "");
   }
   if (session.json()) {

@@ -1,6 +1,7 @@
 #include "core/training/records.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -8,12 +9,14 @@
 namespace lockstep {
 namespace {
 
+using Seconds = std::chrono::duration<double>;
+
 // `time` is the sum over the steps.
 void WriteTiming(int64_t samples, int64_t steps, const StepTime& time, v1::Timing* timing) {
   const auto mean_ms = [&](StepTime::Duration sum) {
     return std::chrono::duration<double, std::milli>(sum).count() / static_cast<double>(steps);
   };
-  const double seconds = std::chrono::duration<double>(time.wall).count();
+  const double seconds = Seconds(time.wall).count();
   timing->set_samples_per_second(static_cast<double>(samples) / std::max(seconds, 1e-9));
   timing->set_step_ms(mean_ms(time.wall));
   timing->set_compute_ms(mean_ms(time.compute));
@@ -143,9 +146,10 @@ absl::Status Recorder::Restore(const v1::RecorderState& state) {
   }
   steps_ = state.steps();
   samples_ = state.samples();
-  for (size_t m = 0; m < summaries_.size(); ++m) {
-    const v1::SummaryState& saved = state.summaries(static_cast<int>(m));
-    summaries_[m] = {saved.min(), saved.sum(), saved.max(), saved.last()};
+  auto saved = state.summaries().begin();
+  for (Summary& summary : summaries_) {
+    summary = {saved->min(), saved->sum(), saved->max(), saved->last()};
+    ++saved;
   }
   time_ = RestoreTime(state.time());
   epoch_samples_ = state.epoch_samples();

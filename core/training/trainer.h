@@ -39,8 +39,9 @@ class Trainer final : public JobRun {
   // training cannot go on after that.
   absl::Status Step() override;
 
-  // What there is to log since the last call: step and epoch records and, if the job's resources
-  // ask for it, a profile; without sequence and time.
+  // What there is to log since the last call, without sequence and time: step and epoch records;
+  // reports of BatchNorms, and warnings where they call for one; if the job's resources ask for it,
+  // a profile.
   std::vector<v1::Event> TakeEvents() override;
 
   // BLAKE2s-256 of parameters, buffers, optimizer state (the average of the weights, if there is

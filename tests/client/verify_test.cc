@@ -23,6 +23,7 @@ class FakeJobs final : public v1::JobService::Service {
  public:
   grpc::Status SubmitJob(grpc::ServerContext*, const v1::SubmitJobRequest* request,
                          v1::Job* job) override {
+    if (no_data) return {grpc::StatusCode::INVALID_ARGUMENT, "data.train: there is no data set"};
     submitted = request->spec();
     reuse = request->reuse();
     job->set_id(request->id().empty() ? "verifies" : request->id());
@@ -59,6 +60,7 @@ class FakeJobs final : public v1::JobService::Service {
   std::string state_hash = "end";
   std::string reason;
   bool forgotten = false;
+  bool no_data = false;
   bool reuse = false;
   v1::JobSpec submitted;
 };
@@ -149,6 +151,14 @@ TEST_F(VerifyTest, OtherDataIsSaidBeforeTheTraining) {
   jobs_.fingerprint = "g";
   EXPECT_EQ(Check(Cnn()), kOk);
   EXPECT_THAT(output_, HasSubstr("WARNING: its fingerprint is g, the receipt's f"));
+}
+
+TEST_F(VerifyTest, WithoutTheDataItIsRefused) {
+  jobs_.no_data = true;
+  EXPECT_EQ(Check(Cnn()), kRefused);
+  EXPECT_EQ(errors_,
+            "lockstep: verify cnn:1: data.train: there is no data set; this server needs what the "
+            "receipt's spec names\n");
 }
 
 TEST_F(VerifyTest, GoesOnFromACheckpointThatTheJobStillKeeps) {

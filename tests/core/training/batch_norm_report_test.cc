@@ -239,6 +239,36 @@ TEST(BatchNormReportTest, MeasuresTheBatchAsTheStepDid) {
             (std::vector<std::string>{"norm", "batch_normalization", "batch_normalization_1"}));
 }
 
+TEST(BatchNormReportTest, MeasuresAllInputsAndOutputs) {
+  const SmallData data = MakeVectors(100, 20, 1);
+  const auto job = ParseJson<v1::JobSpec>(R"({
+      "model":{"inputs":[{"name":"a","shape":[20]},{"name":"b","shape":[20]}],"layers":[
+        {"name":"right","inputs":["b"],"dense":{"units":8}}, {"name":"second","batchNormalization":{}},
+        {"name":"first","inputs":["a"],"batchNormalization":{}},
+        {"name":"both","inputs":["first","second"],"concatenate":{}},
+        {"name":"p","inputs":["both"],"dense":{"units":3,"activation":"softmax"}},
+        {"name":"q","inputs":["both"],"dense":{"units":3}}],"outputs":["p","q"]},
+      "data":{"train":{"dataset":"small","x":["x","x"],"y":["y","y"]}},
+      "training":{"batchSize":24,"epochs":1,"optimizer":{"sgd":{"learningRate":1e-30}},
+        "losses":[{"sparseCategoricalCrossentropy":{}},
+                  {"sparseCategoricalCrossentropy":{"fromLogits":true},"weight":0.3}]}})");
+  ThreadPool pool(2);
+  auto trainer = Trainer::Create(PlanOrDie(job, data), {{data.x, data.x}, {data.y, data.y}},
+                                 std::nullopt, &pool);
+  ASSERT_TRUE(trainer.ok()) << trainer.status();
+  while (!(*trainer)->done()) ASSERT_TRUE((*trainer)->Step().ok());
+  Trained trained;
+  trained.events = (*trainer)->TakeEvents();
+  ASSERT_TRUE(trained.events[0].has_step());
+  ASSERT_EQ(Reports(trained).size(), 1u);
+  const v1::BatchNormReport report = Reports(trained)[0];
+  EXPECT_DOUBLE_EQ(report.training_loss(), trained.events[0].step().metrics(0).last());
+  EXPECT_NE(report.inference_loss(), report.training_loss());
+  ASSERT_EQ(report.layers_size(), 2);
+  EXPECT_EQ(report.layers(0).layer(), "second") << "the network's order";
+  EXPECT_EQ(report.layers(1).layer(), "first");
+}
+
 TEST(BatchNormReportTest, ComesAfterTheEpochsRecordAndBeforeTexts) {
   const SmallData data = NormData(100);
   v1::JobSpec job = NormJob(R"("momentum":0.999999)");
