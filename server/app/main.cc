@@ -80,6 +80,10 @@ CLI::App* AddWork(CLI::App& app, WorkerOptions& options, std::string& token_file
       ->capture_default_str();
   work->add_flag("--die-with-parent", options.die_with_parent,
                  "End when the process that started it does");
+  work->add_option("--grace-seconds", options.grace_seconds,
+                   "How long it trains on and looks for a server that is gone")
+      ->check(CLI::Range(0.0, 86400.0))
+      ->capture_default_str();
   return work;
 }
 
@@ -116,7 +120,7 @@ int Main(int argc, char** argv) {
                  std::string(token.status().message()).c_str());
     return kExitUsage;
   }
-  worker_options.token = *std::move(token);
+  worker_options.token = [worker_token_file] { return ReadTokenFile(worker_token_file); };
   return RunWorker(worker_options);
 }
 

@@ -13,16 +13,28 @@
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "core/data/digest.h"
 #include "core/data/tensor.h"
 #include "core/parallel/thread_pool.h"
 #include "core/training/job_plan.h"
 #include "core/training/job_run.h"
+#include "server/worker/checkpoint_saver.h"
+#include "server/worker/job_limits.h"
 
 namespace lockstep {
 namespace {
+
+constexpr absl::Duration kRetryPause = absl::Milliseconds(300);
+
+template <typename T>
+bool IsGone(const absl::StatusOr<T>& result) {
+  return absl::IsUnavailable(result.status()) || absl::IsUnauthenticated(result.status());
+}
 
 // A data source of the job: the mapped files and views of them.
 struct MappedData {
@@ -76,23 +88,30 @@ absl::StatusOr<MappedData> MapData(const v1::Dataset& dataset, const v1::DataSou
   return data;
 }
 
-v1::Blob DescribeBlob(const std::string& bytes) {
-  v1::Blob blob;
-  blob.set_sha256(Sha256(bytes));
-  blob.set_size_bytes(static_cast<int64_t>(bytes.size()));
-  return blob;
+// Whether an epoch ended.
+bool SendEvents(JobRun& run, ServerLink& link) {
+  std::vector<v1::Event> events = run.TakeEvents();
+  if (events.empty()) return false;
+  bool epoch_ended = false;
+  v1::WorkerMessage message;
+  for (v1::Event& event : events) {
+    epoch_ended |= event.has_epoch();
+    *message.mutable_report()->add_events() = std::move(event);
+  }
+  link.Send(std::move(message));
+  return epoch_ended;
 }
 
-void SendEvents(JobRun& run, ServerLink& link) {
-  std::vector<v1::Event> events = run.TakeEvents();
-  if (events.empty()) return;
+void SendText(v1::Text::Severity severity, std::string text, ServerLink& link) {
   v1::WorkerMessage message;
-  for (v1::Event& event : events) *message.mutable_report()->add_events() = std::move(event);
+  v1::Text& said = *message.mutable_report()->add_events()->mutable_text();
+  said.set_severity(severity);
+  said.set_text(std::move(text));
   link.Send(std::move(message));
 }
 
 // The weights as they are between two steps; what comes of it does not hold up the training.
-void SendSnapshot(const JobRun& run, int64_t request_id, ServerLink& link) {
+void SendSnapshot(const JobRun& run, int64_t request_id, CheckpointSaver& saver, ServerLink& link) {
   v1::WorkerMessage message;
   v1::Snapshot& snapshot = *message.mutable_snapshot();
   snapshot.set_request_id(request_id);
@@ -101,13 +120,111 @@ void SendSnapshot(const JobRun& run, int64_t request_id, ServerLink& link) {
   std::string bytes = run.SerializeWeights();
   const v1::Blob blob = DescribeBlob(bytes);
   *snapshot.mutable_weights() = blob;
-  link.SendWithBlob(std::move(message), blob, std::move(bytes));
+  saver.SendWithBlob(std::move(message), blob, std::move(bytes));
+}
+
+// Again while the server is gone, until the assignment is cancelled.
+template <typename Call>
+auto WhileUnavailable(ServerLink& link, Call call) {
+  auto result = call();
+  while (IsGone(result) && !link.WaitForCancel(kRetryPause)) result = call();
+  return result;
+}
+
+// NOT_FOUND, DATA_LOSS and INVALID_ARGUMENT are the checkpoint's fault, all else the worker's.
+absl::StatusOr<RunSnapshot> FetchCheckpoint(const JobPlan& plan, const v1::Blob& blob,
+                                            BlobClient& blobs) {
+  std::string bytes;
+  const absl::Status fetched =
+      blobs.Fetch(blob.sha256(), 0, [&](std::string_view piece) -> absl::Status {
+        bytes.append(piece);
+        if (static_cast<int64_t>(bytes.size()) <= blob.size_bytes()) return absl::OkStatus();
+        return absl::DataLossError("it is longer than it was");
+      });
+  if (!fetched.ok()) return fetched;
+  if (static_cast<int64_t>(bytes.size()) != blob.size_bytes() || Sha256(bytes) != blob.sha256()) {
+    return absl::DataLossError("its bytes are not what its digest says");
+  }
+  return ReadCheckpoint(plan, bytes);
+}
+
+// A run, from the newest usable checkpoint on.
+struct StartedRun {
+  std::unique_ptr<JobRun> run;
+  std::string checkpoint_sha256;  // empty: from the first step
+};
+
+absl::StatusOr<StartedRun> StartOrRestore(
+    const v1::Assignment& assignment, const JobPlan& plan, BlobClient& blobs, ServerLink& link,
+    absl::FunctionRef<absl::StatusOr<std::unique_ptr<JobRun>>()> start) {
+  absl::StatusOr<std::unique_ptr<JobRun>> run = start();
+  for (const v1::Checkpoint& checkpoint : assignment.checkpoints()) {
+    if (!run.ok()) return run.status();
+    const absl::StatusOr<RunSnapshot> snapshot =
+        WhileUnavailable(link, [&] { return FetchCheckpoint(plan, checkpoint.blob(), blobs); });
+    absl::Status status = snapshot.status();
+    if (status.ok()) {
+      status = (*run)->Restore(*snapshot);
+      if (status.ok()) {
+        SendText(v1::Text::INFO,
+                 absl::StrCat("goes on from the checkpoint of step ", checkpoint.step()), link);
+        return StartedRun{*std::move(run), checkpoint.blob().sha256()};
+      }
+      run = start();
+    }
+    if (!absl::IsNotFound(status) && !absl::IsDataLoss(status) &&
+        !absl::IsInvalidArgument(status)) {
+      return status;
+    }
+    SendText(v1::Text::WARNING,
+             absl::StrCat("cannot use the checkpoint of step ", checkpoint.step(), " (",
+                          checkpoint.blob().sha256(), "): ", status.message()),
+             link);
+  }
+  if (!run.ok()) return run.status();
+  return StartedRun{*std::move(run), ""};
+}
+
+void SaveCheckpoint(const JobRun& run, CheckpointSaver& saver) {
+  const absl::Time begin = absl::Now();
+  RunSnapshot snapshot = run.Save();
+  saver.Save(std::move(snapshot), absl::Now() - begin);
+}
+
+// Steps until the run is done or is to end otherwise.
+absl::Status RunSteps(JobRun& run, int64_t saved_step, JobLimits& limits, CheckpointSaver& saver,
+                      ServerLink& link) {
+  while (!run.done() && !link.cancelled()) {
+    if (link.on_hold()) {
+      link.WaitWhileOnHold();
+      continue;
+    }
+    if (link.yield_requested()) {
+      saver.WaitUntilIdle();
+      if (run.step() > saved_step) SaveCheckpoint(run, saver);
+      saver.WaitUntilIdle();
+      return absl::OkStatus();
+    }
+    if (const int64_t request = link.TakeSnapshotRequest(); request != 0) {
+      SendSnapshot(run, request, saver, link);
+    }
+    if (absl::Status within = limits.Check(); !within.ok()) return within;
+    const absl::Status stepped = run.Step();
+    const bool epoch_ended = SendEvents(run, link);
+    if (!stepped.ok()) return stepped;
+    if (!run.done() && saver.Due(run.step(), epoch_ended)) {
+      SaveCheckpoint(run, saver);
+      saved_step = run.step();
+    }
+  }
+  return absl::OkStatus();
 }
 
 // OK once the job is trained or stopped; an error is the job's own fault.
 absl::Status Train(const v1::Assignment& assignment, const LabelledData& train,
                    const std::optional<LabelledData>& validation, std::string_view initial_weights,
-                   int threads, ServerLink& link) {
+                   int threads, BlobClient& blobs, ServerLink& link) {
+  JobLimits limits(assignment);
   // The server has checked the job, memory included.
   absl::StatusOr<JobPlan> plan =
       PlanJob(assignment.spec(), assignment.train(),
@@ -115,43 +232,47 @@ absl::Status Train(const v1::Assignment& assignment, const LabelledData& train,
               std::numeric_limits<int64_t>::max());
   if (!plan.ok()) return plan.status();
   const int wanted = plan->spec.resources().threads();
-  ThreadPool pool(wanted == 0 ? threads : std::min(wanted, threads));
-  absl::StatusOr<std::unique_ptr<JobRun>> started =
-      StartJob(*plan, train, validation, &pool, initial_weights);
-  if (!started.ok()) return started.status();
-  JobRun& run = **started;
-
-  while (!run.done() && !link.stop_requested()) {
-    if (const int64_t request = link.TakeSnapshotRequest(); request != 0) {
-      SendSnapshot(run, request, link);
-    }
-    absl::Status stepped = run.Step();
-    SendEvents(run, link);
-    if (!stepped.ok()) return stepped;
-  }
-
+  const int spec_threads = wanted == 0 ? threads : std::min(wanted, threads);
+  ThreadPool pool(assignment.threads() > 0 ? assignment.threads() : spec_threads);
+  absl::StatusOr<StartedRun> started = StartOrRestore(assignment, *plan, blobs, link, [&] {
+    return StartJob(*plan, train, validation, &pool, initial_weights);
+  });
   v1::WorkerMessage message;
   v1::Outcome& outcome = *message.mutable_outcome();
-  if (!run.done()) {
-    outcome.set_cancelled(true);
-    link.Send(std::move(message));
-    return absl::OkStatus();
+  if (!started.ok() && !link.cancelled()) return started.status();
+  if (started.ok()) {
+    JobRun& run = *started->run;
+    const int64_t first_step = run.step();
+    {
+      // Gone before the outcome: nothing comes after that.
+      CheckpointSaver saver(*plan, started->checkpoint_sha256, &blobs, &link);
+      absl::Status status = RunSteps(run, first_step, limits, saver, link);
+      if (!status.ok()) return status;
+    }
+    if (run.done() && !link.cancelled()) {
+      std::string bytes = run.SerializeWeights();
+      const v1::Blob blob = DescribeBlob(bytes);
+      const absl::Status uploaded = UploadPatiently(blob, bytes, blobs, link);
+      if (!uploaded.ok() && !link.cancelled()) return uploaded;
+      *outcome.mutable_success()->mutable_weights() = blob;
+      outcome.mutable_success()->set_state_hash(run.StateHash());
+      outcome.mutable_success()->set_steps(run.step());
+    } else {
+      outcome.set_yielded(true);
+    }
   }
-  std::string bytes = run.SerializeWeights();
-  const v1::Blob blob = DescribeBlob(bytes);
-  *outcome.mutable_success()->mutable_weights() = blob;
-  outcome.mutable_success()->set_state_hash(run.StateHash());
-  outcome.mutable_success()->set_steps(run.step());
-  link.SendWithBlob(std::move(message), blob, std::move(bytes));
+  if (link.cancelled()) outcome.set_cancelled(true);
+  link.Send(std::move(message));
   return absl::OkStatus();
 }
 
 // The one place where what libraries throw becomes the job's failure.
 absl::Status TrainGuarded(const v1::Assignment& assignment, const LabelledData& train,
                           const std::optional<LabelledData>& validation,
-                          std::string_view initial_weights, int threads, ServerLink& link) {
+                          std::string_view initial_weights, int threads, BlobClient& blobs,
+                          ServerLink& link) {
   try {
-    return Train(assignment, train, validation, initial_weights, threads, link);
+    return Train(assignment, train, validation, initial_weights, threads, blobs, link);
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError("the worker ran out of memory");
   } catch (const std::exception& error) {
@@ -163,21 +284,24 @@ absl::Status TrainGuarded(const v1::Assignment& assignment, const LabelledData& 
 
 absl::Status RunAssignment(const v1::Assignment& assignment, int threads, const DataCache& cache,
                            BlobClient& blobs, ServerLink& link) {
-  absl::StatusOr<MappedData> train =
-      MapData(assignment.train(), assignment.spec().data().train(), cache, blobs);
+  absl::StatusOr<MappedData> train = WhileUnavailable(link, [&] {
+    return MapData(assignment.train(), assignment.spec().data().train(), cache, blobs);
+  });
   if (!train.ok()) return train.status();
   std::optional<MappedData> validation;
   if (assignment.has_validation()) {
-    absl::StatusOr<MappedData> mapped =
-        MapData(assignment.validation(), assignment.spec().data().validation(), cache, blobs);
+    absl::StatusOr<MappedData> mapped = WhileUnavailable(link, [&] {
+      return MapData(assignment.validation(), assignment.spec().data().validation(), cache, blobs);
+    });
     if (!mapped.ok()) return mapped.status();
     validation = *std::move(mapped);
   }
   std::optional<MappedFile> weights_file;
   std::string_view initial_weights;
   if (assignment.spec().has_initial_weights()) {
-    absl::StatusOr<MappedFile> mapped =
-        MapBlob(assignment.spec().initial_weights().safetensors(), cache, blobs);
+    absl::StatusOr<MappedFile> mapped = WhileUnavailable(link, [&] {
+      return MapBlob(assignment.spec().initial_weights().safetensors(), cache, blobs);
+    });
     if (!mapped.ok()) return mapped.status();
     weights_file = *std::move(mapped);
     const std::span<const std::byte> bytes = weights_file->bytes();
@@ -186,7 +310,7 @@ absl::Status RunAssignment(const v1::Assignment& assignment, int threads, const 
   const absl::Status trained =
       TrainGuarded(assignment, train->views,
                    validation.has_value() ? std::optional(validation->views) : std::nullopt,
-                   initial_weights, threads, link);
+                   initial_weights, threads, blobs, link);
   if (!trained.ok()) {
     v1::WorkerMessage message;
     message.mutable_outcome()->set_failure(std::string(trained.message()));

@@ -19,13 +19,23 @@ absl::Status ToAbsl(const grpc::Status& status) {
 
 }  // namespace
 
-BlobClient::BlobClient(const std::shared_ptr<grpc::Channel>& channel, std::string token)
-    : authorization_(absl::StrCat("Bearer ", token)), stub_(v1::BlobService::NewStub(channel)) {}
+BlobClient::BlobClient(const std::shared_ptr<grpc::Channel>& channel)
+    : stub_(v1::BlobService::NewStub(channel)) {}
+
+void BlobClient::SetToken(const std::string& token) {
+  absl::MutexLock lock(&mu_);
+  authorization_ = absl::StrCat("Bearer ", token);
+}
+
+std::string BlobClient::Authorization() const {
+  absl::MutexLock lock(&mu_);
+  return authorization_;
+}
 
 absl::Status BlobClient::Fetch(const std::string& sha256, int64_t offset,
                                absl::FunctionRef<absl::Status(std::string_view)> sink) {
   grpc::ClientContext context;
-  context.AddMetadata("authorization", authorization_);
+  context.AddMetadata("authorization", Authorization());
   v1::ReadBlobRequest request;
   request.set_sha256(sha256);
   request.set_offset(offset);
@@ -59,7 +69,7 @@ absl::Status BlobClient::UploadOnce(const v1::Blob& blob, std::string_view bytes
   v1::StatBlobResponse have;
   {
     grpc::ClientContext context;
-    context.AddMetadata("authorization", authorization_);
+    context.AddMetadata("authorization", Authorization());
     v1::StatBlobRequest request;
     *request.mutable_blob() = blob;
     if (grpc::Status status = stub_->StatBlob(&context, request, &have); !status.ok()) {
@@ -69,7 +79,7 @@ absl::Status BlobClient::UploadOnce(const v1::Blob& blob, std::string_view bytes
   if (have.complete()) return absl::OkStatus();
 
   grpc::ClientContext context;
-  context.AddMetadata("authorization", authorization_);
+  context.AddMetadata("authorization", Authorization());
   v1::WriteBlobResponse response;
   const auto writer = stub_->WriteBlob(&context, &response);
   size_t offset = static_cast<size_t>(have.received_bytes());

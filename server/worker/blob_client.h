@@ -8,8 +8,10 @@
 #include <string>
 #include <string_view>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
 #include "lockstep/v1/blob.grpc.pb.h"
 
 namespace lockstep {
@@ -17,7 +19,10 @@ namespace lockstep {
 // A server's blobs as its workers use them. Thread-safe; every call waits for the server.
 class BlobClient {
  public:
-  BlobClient(const std::shared_ptr<grpc::Channel>& channel, std::string token);
+  explicit BlobClient(const std::shared_ptr<grpc::Channel>& channel);
+
+  // From the next call on.
+  void SetToken(const std::string& token) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Calls `sink` with the bytes from `offset` to the end, piece after piece; its error ends the
   // transfer.
@@ -30,7 +35,10 @@ class BlobClient {
  private:
   absl::Status UploadOnce(const v1::Blob& blob, std::string_view bytes);
 
-  const std::string authorization_;
+  std::string Authorization() const ABSL_LOCKS_EXCLUDED(mu_);
+
+  mutable absl::Mutex mu_;
+  std::string authorization_ ABSL_GUARDED_BY(mu_);
   const std::unique_ptr<v1::BlobService::Stub> stub_;
 };
 

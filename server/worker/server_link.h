@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,74 +14,108 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "lockstep/v1/worker.grpc.pb.h"
 #include "server/worker/blob_client.h"
+#include "server/worker/spool.h"
 
 namespace lockstep {
 
-// A worker's end of its stream: one thread reads it, one writes it, so that training neither waits
-// for the network nor asks it. The methods are for one thread, the one that trains.
+// A worker's end of its stream, and of the next one when that breaks. What is sent is kept until
+// the server has acknowledged it, and sent again to a server that has come back. Thread-safe;
+// NextAssignment is for one thread.
 class ServerLink {
  public:
-  // Opens the stream and says hello.
-  ServerLink(const std::shared_ptr<grpc::Channel>& channel, const v1::Hello& hello,
-             BlobClient* blobs);
+  struct Options {
+    v1::Hello hello;  // without a token
+    // Asked before each stream: a server that was started again has another one.
+    std::function<absl::StatusOr<std::string>()> token;
+    std::string spool_directory;
+    // How long a server that is gone is waited for.
+    absl::Duration grace;
+  };
+  // What is kept in memory before the rest goes to a file.
+  static constexpr int64_t kMemoryBytes = 4 << 20;
+
+  ServerLink(const std::shared_ptr<grpc::Channel>& channel, Options options, BlobClient* blobs);
   ~ServerLink();
 
-  // Waits for the next assignment; empty when the stream has ended.
+  // Waits for the next assignment; empty when the server is gone for good.
   std::optional<v1::ServerMessage> NextAssignment() ABSL_LOCKS_EXCLUDED(mu_);
 
-  // True when the assignment has been cancelled or nobody would hear of its outcome any more.
-  bool stop_requested() const { return stop_.load(std::memory_order_relaxed); }
+  // What the server wants of the assignment under way. Cancelled also when the server is gone for
+  // good: nobody would hear of the outcome.
+  bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
+  bool yield_requested() const { return yield_.load(std::memory_order_relaxed); }
+  bool on_hold() const { return hold_.load(std::memory_order_relaxed); }
   // The id of the newest request that has not been taken yet; 0: none.
   int64_t TakeSnapshotRequest() { return snapshot_request_.exchange(0); }
+  // Until training may go on: no hold, or cancelled.
+  void WaitWhileOnHold() ABSL_LOCKS_EXCLUDED(mu_);
+  // At most so long; true: cancelled.
+  bool WaitForCancel(absl::Duration time) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Sends messages of the assignment under way, in order. When there is a blob, it is uploaded
-  // before its message goes out. Waits only while kMaxWaiting messages wait already. After the
-  // stream has ended it drops them.
-  static constexpr size_t kMaxWaiting = 1024;
+  // Numbers and queues a message of the assignment under way; its outcome is the last. Waits
+  // neither for the network nor for the disk, but for room when the disk does not take what does
+  // not fit into memory.
   void Send(v1::WorkerMessage message) ABSL_LOCKS_EXCLUDED(mu_);
-  void SendWithBlob(v1::WorkerMessage message, v1::Blob blob, std::string bytes)
-      ABSL_LOCKS_EXCLUDED(mu_);
 
   // Ends the stream and says why it ended.
   absl::Status Close() ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  struct Outgoing {
-    v1::WorkerMessage message;
-    v1::Blob blob;
-    std::string bytes;
-  };
+  using Stream = grpc::ClientReaderWriter<v1::WorkerMessage, v1::ServerMessage>;
 
-  void ReadLoop() ABSL_LOCKS_EXCLUDED(mu_);
-  void WriteLoop() ABSL_LOCKS_EXCLUDED(mu_);
-  // Waits for something to send; empty when the stream has ended. Reports that wait in a row come
-  // as one message.
-  std::optional<Outgoing> TakeOutgoing() ABSL_LOCKS_EXCLUDED(mu_);
-  void Push(Outgoing outgoing) ABSL_LOCKS_EXCLUDED(mu_);
-  // The first reason is the one that counts.
-  void Break(absl::Status reason) ABSL_LOCKS_EXCLUDED(mu_);
+  // Moves what is sent into the spool.
+  void KeepLoop() ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
+  bool KeepSome() ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
+  // One stream after the other.
+  void ConnectLoop() ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
+  absl::Status RunStream() ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
+  void WriteLoop(Stream& stream) ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
+  void ReadLoop(Stream& stream) ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
+  void Handle(v1::ServerMessage message) ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
+  void Begin(v1::ServerMessage assignment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(spool_mu_, mu_);
+  void CancelAssignment() ABSL_EXCLUSIVE_LOCKS_REQUIRED(spool_mu_, mu_);
+  void Enqueue(v1::WorkerMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  const Options options_;
   BlobClient& blobs_;
   const std::unique_ptr<v1::WorkerService::Stub> stub_;
-  grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientReaderWriter<v1::WorkerMessage, v1::ServerMessage>> stream_;
 
-  std::atomic<bool> stop_{false};
+  // Written with mu_ held, so that who waits for them wakes up.
+  std::atomic<bool> cancelled_{false};
+  std::atomic<bool> yield_{false};
+  std::atomic<bool> hold_{false};
   std::atomic<int64_t> snapshot_request_{0};
+
+  // Held while the disk is busy, so never by the thread that trains. Taken before mu_.
+  absl::Mutex spool_mu_ ABSL_ACQUIRED_BEFORE(mu_);
+  Spool spool_ ABSL_GUARDED_BY(spool_mu_);
 
   absl::Mutex mu_;
   std::optional<v1::ServerMessage> assignment_ ABSL_GUARDED_BY(mu_);  // not taken yet
-  std::string job_id_ ABSL_GUARDED_BY(mu_);                           // of the newest assignment
+  // Of the assignment under way; empty once its outcome has been acknowledged.
+  std::string job_id_ ABSL_GUARDED_BY(mu_);
   int32_t attempt_ ABSL_GUARDED_BY(mu_) = 0;
-  std::deque<Outgoing> outgoing_ ABSL_GUARDED_BY(mu_);
-  bool broken_ ABSL_GUARDED_BY(mu_) = false;
+  int64_t last_number_ ABSL_GUARDED_BY(mu_) = 0;
+  bool outcome_sent_ ABSL_GUARDED_BY(mu_) = false;
+  std::deque<std::string> waiting_ ABSL_GUARDED_BY(mu_);  // for the spool
+  int64_t waiting_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  bool spool_failed_ ABSL_GUARDED_BY(mu_) = false;
+  int64_t spooled_ ABSL_GUARDED_BY(mu_) = 0;  // last number there
+  int64_t next_to_write_ ABSL_GUARDED_BY(mu_) = 1;
+  bool stream_ended_ ABSL_GUARDED_BY(mu_) = false;
+  bool heard_ ABSL_GUARDED_BY(mu_) = false;  // from the server on this stream
+  grpc::ClientContext* context_ ABSL_GUARDED_BY(mu_) = nullptr;
+  bool closing_ ABSL_GUARDED_BY(mu_) = false;
+  bool lost_ ABSL_GUARDED_BY(mu_) = false;  // for good
   absl::Status reason_ ABSL_GUARDED_BY(mu_);
 
-  std::thread reader_;
-  std::thread writer_;
+  std::thread keeper_;
+  std::thread connector_;
 };
 
 }  // namespace lockstep

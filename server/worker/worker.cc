@@ -35,19 +35,23 @@ constexpr absl::Duration kConnectTimeout = absl::Seconds(30);
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& server) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2000);
   arguments.SetMaxReceiveMessageSize(-1);  // the server has bounded what it takes
   return grpc::CreateCustomChannel(server, grpc::InsecureChannelCredentials(), arguments);
 }
 
-v1::Hello MakeHello(const std::string& token, int threads) {
+v1::Hello MakeHello(int threads, bool supervised) {
   char host[HOST_NAME_MAX + 1] = {};
   gethostname(host, HOST_NAME_MAX);
   v1::Hello hello;
-  hello.set_token(token);
   hello.set_contract(kContract);
   hello.set_host(host);
   hello.set_pid(getpid());
   hello.set_threads(threads);
+  hello.set_cores(AvailableThreads());
+  hello.set_supervised(supervised);
   const Peaks peaks = MeasureCorePeaks();
   hello.set_core_gflops(peaks.flops_per_second / 1e9);
   hello.set_core_gb_per_s(peaks.bytes_per_second / 1e9);
@@ -102,8 +106,13 @@ int RunWorker(const WorkerOptions& options) {
     return kWorkerCannotConnect;
   }
   const int threads = options.threads > 0 ? options.threads : AvailableThreads();
-  BlobClient blobs(channel, options.token);
-  ServerLink link(channel, MakeHello(options.token, threads), &blobs);
+  BlobClient blobs(channel);
+  ServerLink::Options link_options;
+  link_options.hello = MakeHello(threads, options.die_with_parent);
+  link_options.token = options.token;
+  link_options.spool_directory = options.cache_directory;
+  link_options.grace = absl::Seconds(options.die_with_parent ? 0 : options.grace_seconds);
+  ServerLink link(channel, std::move(link_options), &blobs);
   spdlog::info("worker ready server={} threads={}", options.server, threads);
 
   while (std::optional<v1::ServerMessage> message = link.NextAssignment()) {

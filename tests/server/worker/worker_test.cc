@@ -42,7 +42,8 @@ class WorkerTest : public JobsTest {
   WorkerOptions Options() {
     WorkerOptions options;
     options.server = "unix:" + directory_ / "worker.sock";
-    options.token = "secret";
+    options.token = [] { return std::string("secret"); };
+    options.grace_seconds = 0;
     options.cache_directory = directory_ / "cache";
     options.threads = 2;
     return options;
@@ -145,7 +146,7 @@ TEST_F(WorkerTest, BadValuesAreTheJobsFaultAndTheWorkerGoesOn) {
 
 TEST_F(WorkerTest, AWrongTokenOrNoServerHasItsExitCode) {
   WorkerOptions options = Options();
-  options.token = "wrong";
+  options.token = [] { return std::string("wrong"); };
   EXPECT_EQ(RunWorker(options), kWorkerRefused);
   options.cache_directory = "/dev/null/cache";
   EXPECT_EQ(RunWorker(options), kWorkerBadCache);
