@@ -56,14 +56,14 @@ class Kill:
     jobs: list  # that lost something, as they were just before
 
     def rows(self, final_events):
-        """A line a job: what it was at, and from which step it went on."""
+        """A line a job: what it was seen at, and from which step it went on."""
         if not self.jobs:
-            yield f"{self.number:4}  {self.target:7}{self.point:22}nothing was running"
+            yield f"{self.number:4}  {self.target:7}{self.point:22}-"
         for job in self.jobs:
             step, attempt = int(job["progress"]["step"]), job["attempt"]
             outcome = job_logs.after_attempt(final_events[job["id"]], attempt)
             yield (f"{self.number:4}  {self.target:7}{self.point:22}{job['id']:14}{job['state']:9}"
-                   f"step {step:5}  {outcome}")
+                   f"at step {step:5}  {outcome}")
 
 
 class Chaos:
@@ -134,7 +134,7 @@ class Chaos:
 
     def kill(self, target, point, pid=None):
         """SIGKILL, and the server up again. `pid`: of the worker; else one that was drawn."""
-        running = [job for job in self.unfinished() if job["state"] == "RUNNING"]
+        running = [job for job in self.unfinished() if job["state"] != "QUEUED"]
         self.instant(0.05)
         self.strike(target, point, running, pid)
         if target != "worker":
@@ -149,9 +149,12 @@ class Chaos:
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
         if target == "worker":
-            running = [job for job in running if int(job["worker"]["name"].split(":")[-1]) == pid]
+            running = [job for job in running if "worker" in job and self.pid_of(job) == pid]
         else:
             self.server.kill()
+        for hand in self.hands:
+            if hand.pid in victims:
+                hand.wait(programs.TIMEOUT_SECONDS)
         programs.wait_until(lambda: not any(programs.is_running(v) for v in victims),
                             "the workers are gone")
         self.kills.append(Kill(len(self.kills) + 1, target, point, running))
@@ -185,7 +188,7 @@ class Chaos:
         return programs.wait_until(there, f"{job['id']} comes to step {least}")
 
     def victim(self, target, job):
-        return self.pid_of(job) if target == "worker" and job.get("worker") else None
+        return self.pid_of(job) if target == "worker" and "worker" in job else None
 
     def in_a_step(self):
         job = self.running()
@@ -209,7 +212,7 @@ class Chaos:
         """The server dies while a job is handed in; whoever asks again gets that very job."""
         kind = self.draw.choice(list(KINDS))
         job_id = f"{kind}-{len(self.kinds) + 1}"
-        running = [job for job in self.unfinished() if job["state"] == "RUNNING"]
+        running = [job for job in self.unfinished() if job["state"] != "QUEUED"]
         handing_in = self.server.client.start(
             "submit", programs.write_spec(KINDS[kind], self.directory), "--id", job_id)
         self.instant(0.1)
@@ -257,7 +260,7 @@ class Chaos:
         self.kill("worker", "as a worker starts", min(new))
 
     def as_the_server_starts(self):
-        running = [job for job in self.unfinished() if job["state"] == "RUNNING"]
+        running = [job for job in self.unfinished() if job["state"] != "QUEUED"]
         self.strike("server", "in a step", running)
         self.server.address_file.unlink(missing_ok=True)
         self.server.launch()
