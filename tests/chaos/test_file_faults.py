@@ -3,45 +3,96 @@
 import dataclasses
 import os
 import re
+import shutil
 import struct
 
 import data
 import job_logs
 import numpy as np
 import programs
-import pytest
 
 # As faulty_files.cc has them.
 KINDS = ["write", "pwrite", "writev", "fsync", "fdatasync", "rename", "ftruncate", "close", "open",
          "unlink"]
 WRITES = ("write", "pwrite", "writev")
-SLICE = 16
-
-# Short, but it saves checkpoints, forgets old ones, and publishes.
-JOB = data.job(epochs=4, log_every=5)
-JOB["checkpoints"] = {"every_steps": 10, "keep_last": 1}
+SLICE = 30
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
+    scenario: str  # of SCENARIOS
     program: str  # "serve" or "work"
     kind: str
     call: int
     how: str
 
     def __str__(self):
-        return f"{self.program}:{self.kind}:{self.call}:{self.how}"
+        return f"{self.scenario}: {self.program}:{self.kind}:{self.call}:{self.how}"
+
+
+class Scenario:
+    """A job "job", and how far a server had come with it before the faults begin."""
+
+    def __init__(self, spec, directory, prepare=None):
+        directory.mkdir()
+        self.npz = directory / "blobs.npz"
+        np.savez(self.npz, **data.blobs(250))
+        self.job_file = programs.write_spec(spec, directory)
+        self.spec = spec
+        self.left = directory / "left" if prepare is not None else None
+        self.undisturbed = None  # the job
+        self.events = None
+        if prepare is not None:
+            prepare(self)
+
+    def register(self, ask):
+        ask("datasets", "add", "blobs", "--npz", self.npz)
+
+    def submit(self, ask):
+        ask("submit", self.job_file, "--id", "job")
+
+
+def short_job():
+    """Short, but it saves checkpoints, forgets old ones, and publishes."""
+    spec = data.job(epochs=4, log_every=5)
+    spec["checkpoints"] = {"every_steps": 10, "keep_last": 1}
+    return spec
+
+
+def longer_job():
+    spec = data.job(epochs=10_000, max_steps=5000, log_every=200)
+    spec["checkpoints"] = {"every_steps": 500, "keep_last": 2}
+    return spec
+
+
+def crash(make_server):
+    """Leaves what a server leaves that is killed in the middle of a job; its log has a torn end."""
+
+    def prepare(scenario):
+        server = make_server("--threads", "1", directory=scenario.left).start()
+        scenario.register(server.client.run)
+        scenario.submit(server.client.run)
+        programs.wait_until(
+            lambda: len(server.client.job("job").get("checkpoints", [])) == 2, "two checkpoints")
+        server.kill()
+        with (server.data_directory / "runs" / "job" / "events.log").open("ab") as log:
+            log.write(bytes([200, 0, 0, 0, 1, 2, 3, 4, 5]))
+        (server.data_directory / "worker.sock").unlink(missing_ok=True)
+
+    return prepare
 
 
 class Case:
     """A server below faulty_files.so, from its start until its job has ended."""
 
-    def __init__(self, make_server, bin_directory, directory, program, fault=None):
-        self.directory = directory / "case"
+    def __init__(self, make_server, bin_directory, directory, scenario, program, fault=None):
+        self.scenario = scenario
         self.report = directory / "report"
+        directory.mkdir()
         self.report.write_bytes(bytes(8 * (len(KINDS) + 1)))
-        data_directory = (self.directory / "server").resolve()
-        self.directory.mkdir()
+        data_directory = directory.resolve() / "server"
+        if scenario.left is not None:
+            shutil.copytree(scenario.left, data_directory)
         environment = os.environ | {
             "LD_PRELOAD": str(bin_directory / "faulty_files.so"),
             "LOCKSTEP_FAULT_PROGRAM": program,
@@ -60,6 +111,7 @@ class Case:
         return dict(zip(KINDS, calls, strict=True)), met
 
     def starts(self):
+        self.server.address_file.unlink(missing_ok=True)
         self.server.launch()
         programs.wait_until(
             lambda: self.server.process.poll() is not None or self.server.address_file.exists(),
@@ -84,25 +136,49 @@ class Case:
             self.said.append(f"refused: {errors.strip()}")
         raise AssertionError(f"{arguments[0]}: refused twice: {self.said}")
 
-    def train(self, npz, job_file):
-        self.ask("datasets", "add", "blobs", "--npz", npz)
-        self.ask("submit", job_file, "--id", "job")
+    def train(self):
+        self.scenario.register(self.ask)
+        self.scenario.submit(self.ask)
         return self.server.client.finish("job")
+
+    def check(self):
+        """Runs the job with the fault, then again without; returns what became of it."""
+        started = self.starts()
+        if started:
+            job = self.train()
+            assert job["state_hash"] == self.scenario.undisturbed["state_hash"]
+            assert self.server.stop() == 0
+
+        self.server.environment = None
+        self.server.start()
+        client = self.server.client
+        if not started:
+            if self.scenario.left is not None:
+                client.job("job")  # acknowledged long ago
+            self.train()
+        job = client.job("job")
+        assert job["state"] == "SUCCEEDED", "a job that had succeeded is not there any more"
+        assert job["state_hash"] == self.scenario.undisturbed["state_hash"]
+        job_logs.check_log(job, client.events("job"), self.scenario.events)
+        client.run("predict", "mlp:1", "--dataset", "blobs", "--first", 5)
+        assert self.server.stop() == 0
+        job_logs.check_database(self.server.data_directory)
+        return "; ".join(self.said) or "made good"
 
 
 def wanted_faults(counts):
-    for program, calls in counts.items():
+    for (scenario, program), calls in counts.items():
         for kind, number in calls.items():
             for call in range(1, number + 1):
                 for how in ("EIO", "ENOSPC", "short") if kind in WRITES else ("EIO",):
-                    yield Fault(program, kind, call, how)
+                    yield Fault(scenario, program, kind, call, how)
 
 
 def slice_of(faults, draw):
     """Some, with each kind of operation of each program that there is."""
     groups = {}
     for fault in faults:
-        groups.setdefault((fault.program, fault.kind), []).append(fault)
+        groups.setdefault((fault.scenario, fault.program, fault.kind), []).append(fault)
     chosen = [draw.choice(group) for group in groups.values()]
     rest = [fault for fault in faults if fault not in chosen]
     return chosen + draw.sample(rest, max(0, min(len(rest), SLICE - len(chosen))))
@@ -110,21 +186,24 @@ def slice_of(faults, draw):
 
 def test_an_operation_on_a_file_that_fails_once_loses_nothing(
         make_server, bin_directory, draw, whole, table, tmp_path):
-    npz = tmp_path / "blobs.npz"
-    np.savez(npz, **data.blobs(250))
-    job_file = programs.write_spec(JOB, tmp_path)
+    scenarios = {
+        "new": Scenario(short_job(), tmp_path / "new"),
+        "crashed": Scenario(longer_job(), tmp_path / "longer", crash(make_server)),
+    }
+    undisturbed = make_server("--threads", "1", directory="undisturbed").start()
+    for name, scenario in scenarios.items():
+        scenario.register(undisturbed.client.run)
+        scenario.undisturbed = undisturbed.client.train(scenario.spec, tmp_path, "--id", name)
+        scenario.events = undisturbed.client.events(name)
+    assert undisturbed.stop() == 0
 
     counts = {}
-    for program in ("serve", "work"):
-        (tmp_path / program).mkdir()
-        case = Case(make_server, bin_directory, tmp_path / program, program)
-        assert case.starts()
-        undisturbed = case.train(npz, job_file)
-        events = case.server.client.events("job")
-        assert case.server.stop() == 0
-        counts[program], met = case.counts()
-        assert met == 0
-        table.append(f"{program}: {counts[program]}")
+    for name, scenario in scenarios.items():
+        for program in ("serve", "work"):
+            case = Case(make_server, bin_directory, tmp_path / f"{name}-{program}", scenario, program)
+            assert case.check() == "made good"
+            counts[name, program] = case.counts()[0]
+            table.append(f"{name} {program}: {counts[name, program]}")
 
     faults = list(wanted_faults(counts))
     if not whole:
@@ -132,42 +211,17 @@ def test_an_operation_on_a_file_that_fails_once_loses_nothing(
     met = 0
     failures = []
     for number, fault in enumerate(faults):
-        directory = tmp_path / str(number)
-        directory.mkdir()
-        case = Case(make_server, bin_directory, directory, fault.program, fault)
+        case = Case(make_server, bin_directory, tmp_path / str(number), scenarios[fault.scenario],
+                    fault.program, fault)
         try:
-            outcome = check(case, npz, job_file, undisturbed, events)
+            outcome = case.check()
         except AssertionError as error:
             outcome = f"NOT AS IT SHOULD BE: {error}"
             failures.append(f"{fault}: {error}\n{case.server.log}")
         if case.server.process.poll() is None:
             case.server.kill()
-        met += case.counts()[1]
         # Calls are not as many in each run: a report may have more events in it.
-        table.append(f"{fault!s:28}{outcome if case.counts()[1] else 'not met'}")
+        met += case.counts()[1]
+        table.append(f"{fault!s:36}{outcome if case.counts()[1] else 'not met'}")
     assert not failures, "\n\n".join(failures)
     assert met >= len(faults) // 2
-
-
-def check(case, npz, job_file, undisturbed, events):
-    """Runs the job with the fault, then again without; returns what became of it."""
-    started = case.starts()
-    if started:
-        job = case.train(npz, job_file)
-        assert job["state_hash"] == undisturbed["state_hash"]
-        assert case.server.stop() == 0
-
-    case.server.environment = None
-    case.server.start()
-    client = case.server.client
-    if not started:
-        case.train(npz, job_file)
-    job = client.job("job")
-    assert job["state"] == "SUCCEEDED", "a job that had succeeded is not there any more"
-    assert job["state_hash"] == undisturbed["state_hash"]
-    job_logs.check_log(job, client.events("job"), events)
-    client.run("predict", "mlp:1", "--dataset", "blobs", "--first", 5)
-    assert case.server.stop() == 0
-    job_logs.check_database(case.server.data_directory)
-    made_good = f"made good in attempt {job['attempt']}" if job["attempt"] > 1 else "made good"
-    return "; ".join(case.said) or made_good
