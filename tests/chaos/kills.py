@@ -10,38 +10,40 @@ import job_logs
 import programs
 
 SAMPLES = 2000
-STEPS = 20_000
+STEPS = 4000
 
 
-def _job(priority=0, resources=None, checkpoints=None, labels=None, layers=None, **training):
-    spec = data.job(epochs=10_000, max_steps=STEPS, **training)
-    spec["checkpoints"] = {"every_steps": 1000, **(checkpoints or {})}
+def _job(regularization, priority=0, resources=None, checkpoints=None, labels=None, **training):
+    spec = data.job(**{"batch_size": 128, "epochs": 10_000, "max_steps": STEPS, **training})
+    spec["checkpoints"] = {"every_steps": 200, **(checkpoints or {})}
     spec["priority"] = priority
     spec["labels"] = labels or {}
     spec["resources"] = resources or {}
-    spec["model"]["layers"] = layers or spec["model"]["layers"]
+    spec["data"]["validation_split"] = 0.1
+    # Wide enough for a step to last, so that something can strike between two of them.
+    hidden = {"dense": {"units": 128, "activation": "relu"}}
+    spec["model"]["layers"] = [
+        hidden, regularization, hidden, {"dense": {"units": 4, "activation": "softmax"}}]
     return spec
 
 
 # Each lasts some seconds; together they use what a run has to keep between two steps.
 KINDS = {
-    "batchnorm": _job(shuffle=True, log_every=100),
+    "batchnorm": _job({"batch_normalization": {}}, shuffle=True, log_every=20),
     "dropout": _job(
-        layers=[{"dense": {"units": 16, "activation": "relu"}}, {"dropout": {"rate": 0.3}},
-                {"dense": {"units": 4, "activation": "softmax"}}],
-        optimizer={"adam": {}}, ema={"momentum": 0.95}, log_every=70,
+        {"dropout": {"rate": 0.3}},
+        optimizer={"adam": {}}, ema={"momentum": 0.95}, log_every=17,
         early_stopping={"monitor": "val_loss", "patience": 10_000, "restore_best_weights": True}),
     "urgent": _job(
-        priority=5, labels={"team": "vision", "tier": "chaos"}, resources={"preempt": True},
-        checkpoints={"every_steps": 700, "keep_last": 1, "keep_best": "val_loss"},
-        optimizer={"sgd": {"learning_rate": 0.05, "momentum": 0.9}}, log_every=130),
+        {"batch_normalization": {}}, priority=5, labels={"team": "vision", "tier": "chaos"}, resources={"preempt": True},
+        checkpoints={"every_steps": 140, "keep_last": 1, "keep_best": "val_loss"},
+        optimizer={"sgd": {"learning_rate": 0.05, "momentum": 0.9}}, log_every=23),
     "plateau": _job(
-        checkpoints={"every_steps": 0, "every_seconds": 1}, batch_size=60,
+        {"dropout": {"rate": 0.1}},
+        checkpoints={"every_steps": 0, "every_seconds": 1}, batch_size=100,
         optimizer={"rmsprop": {"momentum": 0.5, "centered": True}},
-        learning_rate_schedule={"reduce_on_plateau": {"patience": 2}}, log_every=90),
+        learning_rate_schedule={"reduce_on_plateau": {"patience": 2}}, log_every=19),
 }
-for _spec in KINDS.values():
-    _spec["data"]["validation_split"] = 0.1
 
 
 def add_data(client, directory):
@@ -145,7 +147,9 @@ class Chaos:
         pids = sorted(self.pids())
         if target == "worker" and pid is None and pids:
             pid = self.draw.choice(pids)
-        victims = pids if target == "both" else [pid] if target == "worker" and pid in pids else []
+        if target == "worker" and pid not in pids:
+            return  # it has ended by itself
+        victims = {"worker": [pid], "server": [], "both": pids}[target]
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
         if target == "worker":
@@ -192,7 +196,7 @@ class Chaos:
 
     def in_a_step(self):
         job = self.running()
-        job = self.stepping(job, int(job["progress"]["step"]) + self.draw.randrange(1, 3000))
+        job = self.stepping(job, int(job["progress"]["step"]) + self.draw.randrange(1, 1000))
         target = self.target()
         self.kill(target, "in a step", self.victim(target, job))
 
@@ -228,7 +232,7 @@ class Chaos:
         job = max(self.unfinished(), key=lambda job: int(job["progress"]["step"]), default=None)
         if job is None or job["state"] != "RUNNING":
             return
-        job = self.stepping(job, STEPS - self.draw.randrange(1, 1000))
+        job = self.stepping(job, STEPS - self.draw.randrange(1, 200))
         target = self.target()
         self.kill(target, "before the end", self.victim(target, job))
 
@@ -254,8 +258,9 @@ class Chaos:
 
     def as_a_worker_starts(self):
         """The next worker dies as soon as it is there, too."""
+        job = self.running()
         old = set(self.pids())
-        self.kill("worker", "in a step")
+        self.kill("worker", "in a step", self.pid_of(job))
         new = programs.wait_until(lambda: set(self.pids()) - old, "another worker starts")
         self.kill("worker", "as a worker starts", min(new))
 
@@ -284,7 +289,6 @@ class Chaos:
             return
         os.kill(pid, signal.SIGSTOP)
         self.kill("server", "its worker stopped")
-        self.hands.append(self.start_hand())
 
         def given_away():
             now = self.server.client.job(job["id"])
