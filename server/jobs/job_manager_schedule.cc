@@ -47,14 +47,18 @@ void JobManager::Schedule() {
 }
 
 ConnectedWorker* JobManager::FindWorker(const ActiveJob& active, WorkerId* id, int32_t* threads) {
-  // Cores in use, by machine.
-  std::map<std::string, int32_t> used;
-  for (const auto& [_, worker] : workers_) used[worker.hello.host()] += worker.threads;
+  // Threads in use, by machine, and how many it bears: its cores, or what a worker there was told.
+  std::map<std::string, int32_t> used, bears;
+  for (const auto& [_, worker] : workers_) {
+    const v1::Hello& hello = worker.hello;
+    used[hello.host()] += worker.threads;
+    bears[hello.host()] = std::max({bears[hello.host()], hello.cores(), hello.threads()});
+  }
   const int32_t asked = active.job.spec().resources().threads();
   for (auto& [worker_id, worker] : workers_) {
     if (!worker.job_id.empty()) continue;
     const v1::Hello& hello = worker.hello;
-    const int32_t free = hello.cores() == 0 ? hello.threads() : hello.cores() - used[hello.host()];
+    const int32_t free = bears[hello.host()] - used[hello.host()];
     // A job that leaves the number open takes what is free.
     const int32_t least = asked == 0 ? 1 : std::min(asked, hello.threads());
     if (free < least) continue;

@@ -29,6 +29,7 @@ class FakeWorker final : public WorkerLink {
     v1::Hello& hello = *message.mutable_hello();
     hello.set_host("fake");
     hello.set_threads(1);
+    hello.set_cores(16);
     hello.set_supervised(true);
     return message;
   }

@@ -72,6 +72,15 @@ TEST_F(JobControlTest, JobsShareAMachineAsLongAsItHasCores) {
   EXPECT_EQ(Job("two").worker().threads(), 2);
 }
 
+TEST_F(JobControlTest, AWorkerThatWasToldSoHasMoreThreadsThanItsMachineHasCores) {
+  v1::WorkerMessage hello = FakeWorker::Supervised();
+  hello.mutable_hello()->set_threads(8);
+  hello.mutable_hello()->set_cores(2);
+  FakeWorker worker(manager_.get(), hello);
+  SubmitWith("a", [](v1::JobSpec& spec) { spec.mutable_resources()->set_threads(5); });
+  EXPECT_EQ(worker.last().assignment().threads(), 5);
+}
+
 TEST_F(JobControlTest, APausedJobSavesItselfAndGoesOnWhereItWas) {
   Submit("a");
   FakeWorker worker(manager_.get());

@@ -4,6 +4,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -23,8 +24,12 @@ class WorkerTest : public JobsTest {
  protected:
   void SetUp() override {
     JobsTest::SetUp();
-    workers_ = std::make_unique<WorkerService>("secret", manager_.get());
-    blob_service_ = std::make_unique<BlobService>(&gate_, blobs_.get());
+    StartServer("secret");
+  }
+  void StartServer(const std::string& token) {
+    workers_ = std::make_unique<WorkerService>(token, manager_.get());
+    gate_ = std::make_unique<Gate>(token, &executor_);
+    blob_service_ = std::make_unique<BlobService>(gate_.get(), blobs_.get());
     grpc::ServerBuilder builder;
     builder.AddListeningPort("unix:" + directory_ / "worker.sock",
                              grpc::InsecureServerCredentials());
@@ -67,7 +72,7 @@ class WorkerTest : public JobsTest {
   }
 
   Executor executor_{2};
-  Gate gate_{"secret", &executor_};
+  std::unique_ptr<Gate> gate_;
   std::unique_ptr<WorkerService> workers_;
   std::unique_ptr<BlobService> blob_service_;
   std::unique_ptr<grpc::Server> server_;
@@ -122,6 +127,67 @@ TEST_F(WorkerTest, ALongJobIsSnapshotAndCancelled) {
   EXPECT_EQ(Job("long").state(), v1::CANCELLED);
   StopServer();
   worker.join();
+}
+
+TEST_F(WorkerTest, AJobThatWasPausedGoesOnFromItsCheckpointToTheSameBits) {
+  std::thread worker([&] { RunWorker(Options()); });
+  v1::SubmitJobRequest request = Request("undisturbed");
+  request.mutable_spec()->mutable_training()->set_epochs(3000);
+  ASSERT_TRUE(manager_->Submit(request).ok());
+  const v1::Job undisturbed = WaitForEnd("undisturbed");
+  ASSERT_EQ(undisturbed.state(), v1::SUCCEEDED) << undisturbed.state_reason();
+
+  request.set_id("paused");
+  ASSERT_TRUE(manager_->Submit(request).ok());
+  for (int i = 0; i < 1000 && Job("paused").progress().step() == 0; ++i) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  ASSERT_TRUE(manager_->Pause("paused").ok());
+  ASSERT_TRUE(manager_->Resume("paused").ok());
+  const v1::Job paused = WaitForEnd("paused");
+  EXPECT_EQ(paused.state(), v1::SUCCEEDED) << paused.state_reason();
+  EXPECT_EQ(paused.state_hash(), undisturbed.state_hash());
+  EXPECT_THAT(Events("paused"), testing::Contains(testing::Truly([](const v1::Event& event) {
+                return event.text().text().starts_with("goes on from the checkpoint");
+              })));
+  StopServer();
+  worker.join();
+}
+
+TEST_F(WorkerTest, AServerThatComesBackWithANewTokenHearsAllOfTheAttemptUnderWay) {
+  v1::SubmitJobRequest request = Request("undisturbed");
+  request.mutable_spec()->mutable_training()->set_epochs(3000);
+  ASSERT_TRUE(manager_->Submit(request).ok());
+  request.set_id("disturbed");
+  ASSERT_TRUE(manager_->Submit(request).ok());
+  WorkerOptions options = Options();
+  std::atomic<bool> restarted = false;
+  options.token = [&] { return std::string(restarted ? "new" : "secret"); };
+  options.grace_seconds = 3;
+  int exit_code = -1;
+  std::thread worker([&] { exit_code = RunWorker(options); });
+  const v1::Job undisturbed = WaitForEnd("undisturbed");
+  for (int i = 0; i < 1000 && Job("disturbed").progress().step() == 0; ++i) {
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  StopServer();
+  restarted = true;
+  server_.reset();
+  workers_.reset();
+  Start();
+  StartServer("new");
+  const v1::Job disturbed = WaitForEnd("disturbed");
+  EXPECT_EQ(disturbed.state(), v1::SUCCEEDED) << disturbed.state_reason();
+  EXPECT_EQ(disturbed.attempt(), 1);
+  EXPECT_EQ(disturbed.state_hash(), undisturbed.state_hash());
+  int64_t epochs = 0;
+  for (const v1::Event& event : Events("disturbed")) {
+    if (event.has_epoch()) EXPECT_EQ(event.epoch().epoch(), ++epochs);
+  }
+  EXPECT_EQ(epochs, 3000);
+  StopServer();
+  worker.join();
+  EXPECT_EQ(exit_code, kWorkerServerGone);
 }
 
 TEST_F(WorkerTest, BadValuesAreTheJobsFaultAndTheWorkerGoesOn) {
