@@ -33,10 +33,12 @@ class Fault:
 class Scenario:
     """A job "job", and how far a server had come with it before the faults begin."""
 
-    def __init__(self, spec, directory, prepare=None):
+    def __init__(self, spec, samples, directory, prepare=None):
         directory.mkdir()
+        self.dataset = directory.name
         self.npz = directory / "blobs.npz"
-        np.savez(self.npz, **data.blobs(250))
+        np.savez(self.npz, **data.blobs(samples))
+        spec["data"]["train"]["dataset"] = self.dataset
         self.job_file = programs.write_spec(spec, directory)
         self.spec = spec
         self.left = directory / "left" if prepare is not None else None
@@ -46,7 +48,7 @@ class Scenario:
             prepare(self)
 
     def register(self, ask):
-        ask("datasets", "add", "blobs", "--npz", self.npz)
+        ask("datasets", "add", self.dataset, "--npz", self.npz)
 
     def submit(self, ask):
         ask("submit", self.job_file, "--id", "job")
@@ -60,8 +62,11 @@ def short_job():
 
 
 def longer_job():
-    spec = data.job(epochs=10_000, max_steps=5000, log_every=200)
-    spec["checkpoints"] = {"every_steps": 500, "keep_last": 2}
+    """Can be struck between two checkpoints."""
+    spec = data.job(batch_size=128, epochs=10_000, max_steps=1000, log_every=125)
+    spec["checkpoints"] = {"every_steps": 125, "keep_last": 2}
+    hidden = {"dense": {"units": 128, "activation": "relu"}}
+    spec["model"]["layers"][0:1] = [hidden, hidden]
     return spec
 
 
@@ -160,7 +165,7 @@ class Case:
         assert job["state"] == "SUCCEEDED", "a job that had succeeded is not there any more"
         assert job["state_hash"] == self.scenario.undisturbed["state_hash"]
         job_logs.check_log(job, client.events("job"), self.scenario.events)
-        client.run("predict", "mlp:1", "--dataset", "blobs", "--first", 5)
+        client.run("predict", "mlp:1", "--dataset", self.scenario.dataset, "--first", 5)
         assert self.server.stop() == 0
         job_logs.check_database(self.server.data_directory)
         return "; ".join(self.said) or "made good"
@@ -187,8 +192,8 @@ def slice_of(faults, draw):
 def test_an_operation_on_a_file_that_fails_once_loses_nothing(
         make_server, bin_directory, draw, whole, table, tmp_path):
     scenarios = {
-        "new": Scenario(short_job(), tmp_path / "new"),
-        "crashed": Scenario(longer_job(), tmp_path / "longer", crash(make_server)),
+        "new": Scenario(short_job(), 250, tmp_path / "small"),
+        "crashed": Scenario(longer_job(), 4000, tmp_path / "large", crash(make_server)),
     }
     undisturbed = make_server("--threads", "1", directory="undisturbed").start()
     for name, scenario in scenarios.items():
@@ -215,6 +220,7 @@ def test_an_operation_on_a_file_that_fails_once_loses_nothing(
                     fault.program, fault)
         try:
             outcome = case.check()
+            shutil.rmtree(case.server.data_directory)
         except AssertionError as error:
             outcome = f"NOT AS IT SHOULD BE: {error}"
             failures.append(f"{fault}: {error}\n{case.server.log}")
