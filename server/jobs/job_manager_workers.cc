@@ -22,18 +22,18 @@ std::string Difference(const v1::Verification& wanted, const v1::EpochRecord& ep
   const auto hash = std::find_if(wanted.epochs().begin(), wanted.epochs().end(),
                                  [&](const auto& h) { return h.epoch() == epoch.epoch(); });
   if (hash == wanted.epochs().end() || hash->state_hash() == epoch.state_hash()) return "";
-  return absl::StrCat("not verified: the state hash after epoch ", epoch.epoch(), " (step ",
+  return absl::StrCat("the state hash after epoch ", epoch.epoch(), " (step ",
                       epoch.step(), ") is ", epoch.state_hash(), ", the receipt has ",
                       hash->state_hash());
 }
 
 std::string Difference(const v1::Verification& wanted, const v1::Success& success) {
   if (wanted.steps() != success.steps()) {
-    return absl::StrCat("not verified: training ended after step ", success.steps(),
+    return absl::StrCat("training ended after step ", success.steps(),
                         ", by the receipt it ended after step ", wanted.steps());
   }
   if (wanted.state_hash() == success.state_hash()) return "";
-  return absl::StrCat("not verified: the state hash at the end (step ", success.steps(), ") is ",
+  return absl::StrCat("the state hash at the end (step ", success.steps(), ") is ",
                       success.state_hash(), ", the receipt has ", wanted.state_hash());
 }
 

@@ -48,6 +48,8 @@ class WorkerServiceTest : public JobsTest {
     v1::WorkerMessage message;
     message.mutable_hello()->set_token(token);
     message.mutable_hello()->set_contract(contract);
+    message.mutable_hello()->set_threads(1);
+    message.mutable_hello()->set_supervised(true);
     return message;
   }
 
