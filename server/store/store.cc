@@ -206,8 +206,7 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path) {
   }
   if (absl::Status s = Migrate(*database, path); !s.ok()) return s;
   if (absl::Status s = database->Execute("PRAGMA journal_mode = WAL"); !s.ok()) return s;
-  // SQLite reads from files that it cannot open for writing, and would refuse every change for
-  // ever.
+  // A WAL that could only be opened for reading would have every change refused for ever.
   if (absl::Status s = Transaction(*database).Begin(); !s.ok()) return s;
   absl::StatusOr<Queries> queries = Queries::Prepare(*database);
   if (!queries.ok()) return queries.status();
