@@ -57,15 +57,19 @@ class Kill:
     point: str  # when
     jobs: list  # that lost something, as they were just before
 
-    def rows(self, final_events):
-        """A line a job: what it was seen at, and from which step it went on."""
+    def rows(self, next_attempts, events):
+        """A line a job: what it was seen at, and what came of it.
+
+        `next_attempts`, by id: what jobs were at when something was killed the next time.
+        """
+        begin = f"{self.number:4}  {self.target:7}{self.point:22}"
         if not self.jobs:
-            yield f"{self.number:4}  {self.target:7}{self.point:22}-"
+            yield f"{begin}-"
         for job in self.jobs:
             step, attempt = int(job["progress"]["step"]), job["attempt"]
-            outcome = job_logs.after_attempt(final_events[job["id"]], attempt)
-            yield (f"{self.number:4}  {self.target:7}{self.point:22}{job['id']:14}{job['state']:9}"
-                   f"at step {step:5}  {outcome}")
+            outcome = (f"attempt {attempt} went on" if next_attempts.get(job["id"]) == attempt
+                       else job_logs.after_attempt(events[job["id"]], attempt))
+            yield f"{begin}{job['id']:14}{job['state']:9}at step {step:5}  {outcome}"
 
 
 class Chaos:
@@ -148,7 +152,7 @@ class Chaos:
         if target == "worker" and pid is None and pids:
             pid = self.draw.choice(pids)
         if target == "worker" and pid not in pids:
-            return  # it has ended by itself
+            return  # it is gone already
         victims = {"worker": [pid], "server": [], "both": pids}[target]
         for victim in victims:
             os.kill(victim, signal.SIGKILL)
@@ -258,9 +262,11 @@ class Chaos:
 
     def as_a_worker_starts(self):
         """The next worker dies as soon as it is there, too."""
-        job = self.running()
+        pid = self.pid_of(self.running())
         old = set(self.pids())
-        self.kill("worker", "in a step", self.pid_of(job))
+        if pid not in old:
+            return  # a worker of the server before
+        self.kill("worker", "in a step", pid)
         new = programs.wait_until(lambda: set(self.pids()) - old, "another worker starts")
         self.kill("worker", "as a worker starts", min(new))
 
@@ -308,6 +314,15 @@ class Chaos:
             self.disturb()
         programs.wait_until(lambda: not self.unfinished(), "all jobs end", 600)
         return {job_id: self.server.client.events(job_id) for job_id in self.kinds}
+
+    def table(self, events):
+        """What became of each kill; `events`: of all jobs, by id."""
+        next_attempts = {}
+        rows = []
+        for kill in reversed(self.kills):
+            rows[:0] = kill.rows(next_attempts, events)
+            next_attempts.update({job["id"]: job["attempt"] for job in kill.jobs})
+        return rows
 
     def stop(self):
         for hand in self.hands:

@@ -28,7 +28,7 @@ def undisturbed(bin_directory, tmp_path_factory):
 
 
 def check(chaos, events, undisturbed, table):
-    table.extend(row for kill in chaos.kills for row in kill.rows(events))
+    table.extend(chaos.table(events))
     jobs = chaos.jobs()
     for job_id, kind in chaos.kinds.items():
         state_hash, left_alone = undisturbed[kind]
