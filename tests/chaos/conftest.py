@@ -11,7 +11,7 @@ TABLES = pytest.StashKey[dict]()
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=1, help="of everything that is drawn")
     parser.addoption("--whole", action="store_true",
-                     help="everything there is to try, not a slice of it; takes hours")
+                     help="everything there is to try, not a slice of it; takes 20 minutes")
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ def after_attempt(events, attempt):
             return f"attempt {attempt + 1} went on from step {found[1]}"
     if any(event.get("attempt", 0) > attempt for event in events):
         return f"attempt {attempt + 1} went on"
-    return f"attempt {attempt} went on"
+    return f"still attempt {attempt}"
 
 
 def check_database(data_directory):

@@ -67,7 +67,7 @@ class Kill:
             yield f"{begin}-"
         for job in self.jobs:
             step, attempt = int(job["progress"]["step"]), job["attempt"]
-            outcome = (f"attempt {attempt} went on" if next_attempts.get(job["id"]) == attempt
+            outcome = (f"still attempt {attempt}" if next_attempts.get(job["id"]) == attempt
                        else job_logs.after_attempt(events[job["id"]], attempt))
             yield f"{begin}{job['id']:14}{job['state']:9}at step {step:5}  {outcome}"
 
