@@ -111,6 +111,10 @@ class Chaos:
             assert job["state"] not in ("FAILED", "CANCELLED"), (job["id"], job["state_reason"])
         return [job for job in jobs if job["state"] != "SUCCEEDED"]
 
+    def begun(self):
+        """Running jobs, and paused ones, which may not have been saved yet."""
+        return [job for job in self.unfinished() if job["state"] != "QUEUED"]
+
     def running(self):
         """A running job that was drawn; the driver sees to it that there is one soon."""
         def find():
@@ -140,7 +144,7 @@ class Chaos:
 
     def kill(self, target, point, pid=None):
         """SIGKILL, and the server up again. `pid`: of the worker; else one that was drawn."""
-        running = [job for job in self.unfinished() if job["state"] != "QUEUED"]
+        running = self.begun()
         self.instant(0.05)
         self.strike(target, point, running, pid)
         if target != "worker":
@@ -220,7 +224,7 @@ class Chaos:
         """The server dies while a job is handed in; whoever asks again gets that very job."""
         kind = self.draw.choice(list(KINDS))
         job_id = f"{kind}-{len(self.kinds) + 1}"
-        running = [job for job in self.unfinished() if job["state"] != "QUEUED"]
+        running = self.begun()
         handing_in = self.server.client.start(
             "submit", programs.write_spec(KINDS[kind], self.directory), "--id", job_id)
         self.instant(0.1)
@@ -242,21 +246,21 @@ class Chaos:
 
     def at_a_pause(self):
         job = self.running()
-        if not self.paused(job):
+        if not self.carried_out("pause", job):
             return
         target = self.target()
         self.kill(target, "at a pause", self.victim(target, job))
 
-    def paused(self, job):
-        """Whether a job could be paused: it may have ended meanwhile."""
-        process = self.server.client.start("pause", job["id"])
-        process.communicate(timeout=programs.TIMEOUT_SECONDS)
+    def carried_out(self, command, job):
+        """Whether a job did not end before it could be paused or resumed."""
+        process = self.server.client.start(command, job["id"])
+        _, errors = process.communicate(timeout=programs.TIMEOUT_SECONDS)
+        assert process.returncode == 0 or "SUCCEEDED" in errors, errors
         return process.returncode == 0
 
     def resume_all(self):
         for job in self.unfinished():
-            if job["state"] == "PAUSED":
-                self.server.client.run("resume", job["id"])
+            if job["state"] == "PAUSED" and self.carried_out("resume", job):
                 if self.draw.random() < 0.3:
                     self.kill(self.target(), "at a resumption")
 
@@ -271,7 +275,7 @@ class Chaos:
         self.kill("worker", "as a worker starts", min(new))
 
     def as_the_server_starts(self):
-        running = [job for job in self.unfinished() if job["state"] != "QUEUED"]
+        running = self.begun()
         self.strike("server", "in a step", running)
         self.server.address_file.unlink(missing_ok=True)
         self.server.launch()
