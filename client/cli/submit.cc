@@ -23,8 +23,6 @@ const char* SubmitAdvice(const absl::Status& status) {
       return "choose another --id";
     case absl::StatusCode::kNotFound:
       return "`lockstep datasets add` registers a data set";
-    case absl::StatusCode::kResourceExhausted:
-      return "make the batch or the model smaller";
     default:
       return "";
   }

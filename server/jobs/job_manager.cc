@@ -67,12 +67,17 @@ absl::Status JobManager::LoadJob(v1::Job job) {
   if (active.job.state() != v1::RUNNING) return absl::OkStatus();
 
   absl::StatusOr<std::shared_ptr<EventLog>> log = LogOf(active);
-  if (!log.ok()) {
+  if (log.ok()) {
+    RestoreProgress(**log, active.job);
+    active.log = *std::move(log);
+  } else if (IsStorageFailure(log.status())) {
+    // The job waits until its log can be opened: no worker gets it before.
+    spdlog::error("cannot open the log of a running job={} status=\"{}\"", active.job.id(),
+                  log.status().ToString());
+  } else {
     return Change(active, JobCommand::kFail,
                   absl::StrCat("its event log is not usable: ", log.status().ToString()));
   }
-  RestoreProgress(**log, active.job);
-  active.log = *std::move(log);
   active.run_begin = options_.now();
   active.lost_because = "the server was restarted";
   // The server's own workers have ended with it.

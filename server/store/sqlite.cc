@@ -104,6 +104,10 @@ absl::StatusOr<Database> Database::Open(const std::string& path) {
     absl::Status status = ToStatus(handle, code);
     return absl::Status(status.code(), absl::StrCat(path, ": ", status.message()));
   }
+  // What SQLite cannot open for writing it opens for reading, without a word.
+  if (sqlite3_db_readonly(handle, "main") == 1) {
+    return absl::PermissionDeniedError(absl::StrCat(path, ": cannot be opened for writing"));
+  }
   return database;
 }
 

@@ -206,6 +206,8 @@ absl::StatusOr<std::unique_ptr<Store>> Store::Open(const std::string& path) {
   }
   if (absl::Status s = Migrate(*database, path); !s.ok()) return s;
   if (absl::Status s = database->Execute("PRAGMA journal_mode = WAL"); !s.ok()) return s;
+  // A WAL that could only be opened for reading would have every change refused for ever.
+  if (absl::Status s = Transaction(*database).Begin(); !s.ok()) return s;
   absl::StatusOr<Queries> queries = Queries::Prepare(*database);
   if (!queries.ok()) return queries.status();
   return std::unique_ptr<Store>(

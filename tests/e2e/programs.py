@@ -114,7 +114,7 @@ def write_spec(spec, directory):
 class Server:
     """`lockstepd serve` in a directory of its own, on a free port."""
 
-    def __init__(self, bin_directory, data_directory, *options, token_file=None):
+    def __init__(self, bin_directory, data_directory, *options, token_file=None, environment=None):
         self.bin_directory = pathlib.Path(bin_directory)
         self.data_directory = pathlib.Path(data_directory)
         self.options = list(options)
@@ -123,6 +123,7 @@ class Server:
             self.options += ["--token-file", token_file]
         if "--listen" not in self.options:
             self.options += ["--listen", "127.0.0.1:0"]
+        self.environment = environment  # of the process; None: the tests' own
         self.log = self.data_directory.with_suffix(".log")
         self.process = None
 
@@ -132,7 +133,8 @@ class Server:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [str(part) for part in [*command, *self.options]],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                env=self.environment)
 
     def start(self):
         # What a killed server left behind is not this one's address.

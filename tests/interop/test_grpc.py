@@ -3,6 +3,7 @@
 import grpc
 import numpy as np
 import pytest
+from conftest import job_spec
 from google.protobuf import descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
@@ -79,6 +80,49 @@ def test_typed_inputs_get_typed_outputs(reflected, mlp, infer):
     assert not answer.raw_output_contents
     typed = np.array(answer.outputs[0].contents.fp32_contents, np.float32).reshape(4, 10)
     assert typed.tobytes() == infer(mlp, x).tobytes()
+
+
+def test_pages_hold_each_job_once_and_a_token_is_good_for_its_own_listing_only(
+        reflected, serving, tmp_path):
+    def page(**fields):
+        request = reflected.request("lockstep.v1.JobService", "ListJobs")
+        for name, value in fields.items():
+            if name == "states":
+                request.states.extend(value)
+            elif name == "labels":
+                request.labels.update(value)
+            else:
+                setattr(request, name, value)
+        return reflected.call("lockstep.v1.JobService", "ListJobs", request)
+
+    def refusal(**fields):
+        with pytest.raises(grpc.RpcError) as caught:
+            page(**fields)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        return caught.value.details()
+
+    spec = job_spec("mlp") | {"publish_as": "pages"}
+    spec["training"]["epochs"] = 10_000_000
+    for _ in range(2):
+        serving.client.run(
+            "cancel", serving.client.submit(spec, tmp_path, "--label", "for=pages"))
+    found, token = [], ""
+    while not found or token:
+        answer = page(page_size=1, page_token=token)
+        assert len(answer.jobs) == 1
+        found.append(answer.jobs[0].id)
+        token = answer.next_page_token
+    assert found == [job["id"] for job in serving.client.json_lines("jobs", "--all")]
+
+    token = page(page_size=1, labels={"for": "pages"}).next_page_token
+    assert page(page_token=token, labels={"for": "pages"}).jobs
+    succeeded = 3
+    for wrong in (dict(page_token=token), dict(page_token=token, labels={"for": "others"}),
+                  dict(page_token=token, labels={"for": "pages"}, states=[succeeded]),
+                  dict(page_token="1"), dict(page_token="-5-abc"), dict(page_token="' OR 1=1")):
+        assert "page_token" in refusal(**wrong)
+    for size in (-1, 1001):
+        assert "page_size" in refusal(page_size=size)
 
 
 @pytest.mark.parametrize("method", [
