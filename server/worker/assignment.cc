@@ -117,8 +117,8 @@ void SendSnapshot(const JobRun& run, int64_t request_id, CheckpointSaver& saver,
   snapshot.set_request_id(request_id);
   snapshot.set_step(run.step());
   if (run.step() == 0) return link.Send(std::move(message));
-  std::string bytes = run.SerializeWeights();
-  const v1::Blob blob = DescribeBlob(bytes);
+  auto bytes = std::make_shared<const std::string>(run.SerializeWeights());
+  const v1::Blob blob = DescribeBlob(*bytes);
   *snapshot.mutable_weights() = blob;
   saver.SendWithBlob(std::move(message), blob, std::move(bytes));
 }
@@ -150,16 +150,17 @@ absl::StatusOr<RunSnapshot> FetchCheckpoint(const JobPlan& plan, const v1::Blob&
 
 // A run, from the newest usable checkpoint on.
 struct StartedRun {
-  std::unique_ptr<JobRun> run;
-  std::string checkpoint_sha256;  // empty: from the first step
+  absl::StatusOr<std::unique_ptr<JobRun>> run;  // an error is the job's own fault
+  std::string checkpoint_sha256;                // empty: from the first step
 };
 
+// An error is the worker's fault, or the assignment was cancelled.
 absl::StatusOr<StartedRun> StartOrRestore(
     const v1::Assignment& assignment, const JobPlan& plan, BlobClient& blobs, ServerLink& link,
     absl::FunctionRef<absl::StatusOr<std::unique_ptr<JobRun>>()> start) {
   absl::StatusOr<std::unique_ptr<JobRun>> run = start();
   for (const v1::Checkpoint& checkpoint : assignment.checkpoints()) {
-    if (!run.ok()) return run.status();
+    if (!run.ok()) break;
     const absl::StatusOr<RunSnapshot> snapshot =
         WhileUnavailable(link, [&] { return FetchCheckpoint(plan, checkpoint.blob(), blobs); });
     absl::Status status = snapshot.status();
@@ -168,7 +169,7 @@ absl::StatusOr<StartedRun> StartOrRestore(
       if (status.ok()) {
         SendText(v1::Text::INFO,
                  absl::StrCat("goes on from the checkpoint of step ", checkpoint.step()), link);
-        return StartedRun{*std::move(run), checkpoint.blob().sha256()};
+        return StartedRun{std::move(run), checkpoint.blob().sha256()};
       }
       run = start();
     }
@@ -181,8 +182,7 @@ absl::StatusOr<StartedRun> StartOrRestore(
                           checkpoint.blob().sha256(), "): ", status.message()),
              link);
   }
-  if (!run.ok()) return run.status();
-  return StartedRun{*std::move(run), ""};
+  return StartedRun{std::move(run), ""};
 }
 
 void SaveCheckpoint(const JobRun& run, CheckpointSaver& saver) {
@@ -220,70 +220,78 @@ absl::Status RunSteps(JobRun& run, int64_t saved_step, JobLimits& limits, Checkp
   return absl::OkStatus();
 }
 
-// OK once the job is trained or stopped; an error is the job's own fault.
-absl::Status Train(const v1::Assignment& assignment, const LabelledData& train,
-                   const std::optional<LabelledData>& validation, std::string_view initial_weights,
-                   int threads, BlobClient& blobs, ServerLink& link) {
+// How an assignment ended, and the bytes of the weights that it names.
+struct Ended {
+  v1::Outcome outcome;
+  std::shared_ptr<const std::string> weights;
+};
+
+Ended Failed(absl::string_view why) {
+  Ended ended;
+  ended.outcome.set_failure(std::string(why));
+  return ended;
+}
+
+// An error is the worker's fault, or the assignment was cancelled; the job's own is an outcome.
+absl::StatusOr<Ended> Train(const v1::Assignment& assignment, const LabelledData& train,
+                            const std::optional<LabelledData>& validation,
+                            std::string_view initial_weights, int threads, BlobClient& blobs,
+                            ServerLink& link) {
   JobLimits limits(assignment);
   // The server has checked the job, memory included.
   absl::StatusOr<JobPlan> plan =
       PlanJob(assignment.spec(), assignment.train(),
               assignment.has_validation() ? &assignment.validation() : nullptr,
               std::numeric_limits<int64_t>::max());
-  if (!plan.ok()) return plan.status();
+  if (!plan.ok()) return Failed(plan.status().message());
   const int wanted = plan->spec.resources().threads();
   const int spec_threads = wanted == 0 ? threads : std::min(wanted, threads);
   ThreadPool pool(assignment.threads() > 0 ? assignment.threads() : spec_threads);
   absl::StatusOr<StartedRun> started = StartOrRestore(assignment, *plan, blobs, link, [&] {
     return StartJob(*plan, train, validation, &pool, initial_weights);
   });
-  v1::WorkerMessage message;
-  v1::Outcome& outcome = *message.mutable_outcome();
-  if (!started.ok() && !link.cancelled()) return started.status();
-  if (started.ok()) {
-    JobRun& run = *started->run;
+  if (!started.ok()) return started.status();
+  if (!started->run.ok()) return Failed(started->run.status().message());
+  JobRun& run = **started->run;
+  {
     const int64_t first_step = run.step();
-    {
-      // Gone before the outcome: nothing comes after that.
-      CheckpointSaver saver(*plan, started->checkpoint_sha256, &blobs, &link);
-      absl::Status status = RunSteps(run, first_step, limits, saver, link);
-      if (!status.ok()) return status;
-    }
-    if (run.done() && !link.cancelled()) {
-      std::string bytes = run.SerializeWeights();
-      const v1::Blob blob = DescribeBlob(bytes);
-      const absl::Status uploaded = UploadPatiently(blob, bytes, blobs, link);
-      if (!uploaded.ok() && !link.cancelled()) return uploaded;
-      *outcome.mutable_success()->mutable_weights() = blob;
-      outcome.mutable_success()->set_state_hash(run.StateHash());
-      outcome.mutable_success()->set_steps(run.step());
-    } else {
-      outcome.set_yielded(true);
-    }
+    // Gone before the outcome: nothing comes after that.
+    CheckpointSaver saver(*plan, started->checkpoint_sha256, &blobs, &link);
+    const absl::Status status = RunSteps(run, first_step, limits, saver, link);
+    if (!status.ok()) return Failed(status.message());
   }
-  if (link.cancelled()) outcome.set_cancelled(true);
-  link.Send(std::move(message));
-  return absl::OkStatus();
+  Ended ended;
+  if (!run.done()) {
+    ended.outcome.set_yielded(true);
+    return ended;
+  }
+  ended.weights = std::make_shared<const std::string>(run.SerializeWeights());
+  const v1::Blob blob = DescribeBlob(*ended.weights);
+  const absl::Status uploaded = UploadPatiently(blob, *ended.weights, blobs, link);
+  if (absl::IsCancelled(uploaded)) return uploaded;
+  if (!uploaded.ok()) return Failed(uploaded.message());
+  *ended.outcome.mutable_success()->mutable_weights() = blob;
+  ended.outcome.mutable_success()->set_state_hash(run.StateHash());
+  ended.outcome.mutable_success()->set_steps(run.step());
+  return ended;
 }
 
 // The one place where what libraries throw becomes the job's failure.
-absl::Status TrainGuarded(const v1::Assignment& assignment, const LabelledData& train,
-                          const std::optional<LabelledData>& validation,
-                          std::string_view initial_weights, int threads, BlobClient& blobs,
-                          ServerLink& link) {
+absl::StatusOr<Ended> TrainGuarded(const v1::Assignment& assignment, const LabelledData& train,
+                                   const std::optional<LabelledData>& validation,
+                                   std::string_view initial_weights, int threads, BlobClient& blobs,
+                                   ServerLink& link) {
   try {
     return Train(assignment, train, validation, initial_weights, threads, blobs, link);
   } catch (const std::bad_alloc&) {
-    return absl::ResourceExhaustedError("the worker ran out of memory");
+    return Failed("the worker ran out of memory");
   } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat("unexpected: ", error.what()));
+    return Failed(absl::StrCat("unexpected: ", error.what()));
   }
 }
 
-}  // namespace
-
-absl::Status RunAssignment(const v1::Assignment& assignment, int threads, const DataCache& cache,
-                           BlobClient& blobs, ServerLink& link) {
+absl::StatusOr<Ended> MapAndTrain(const v1::Assignment& assignment, int threads,
+                                  const DataCache& cache, BlobClient& blobs, ServerLink& link) {
   absl::StatusOr<MappedData> train = WhileUnavailable(link, [&] {
     return MapData(assignment.train(), assignment.spec().data().train(), cache, blobs);
   });
@@ -307,15 +315,25 @@ absl::Status RunAssignment(const v1::Assignment& assignment, int threads, const 
     const std::span<const std::byte> bytes = weights_file->bytes();
     initial_weights = {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   }
-  const absl::Status trained =
-      TrainGuarded(assignment, train->views,
-                   validation.has_value() ? std::optional(validation->views) : std::nullopt,
-                   initial_weights, threads, blobs, link);
-  if (!trained.ok()) {
-    v1::WorkerMessage message;
-    message.mutable_outcome()->set_failure(std::string(trained.message()));
+  return TrainGuarded(assignment, train->views,
+                      validation.has_value() ? std::optional(validation->views) : std::nullopt,
+                      initial_weights, threads, blobs, link);
+}
+
+}  // namespace
+
+absl::Status RunAssignment(const v1::Assignment& assignment, int threads, const DataCache& cache,
+                           BlobClient& blobs, ServerLink& link) {
+  absl::StatusOr<Ended> ended = MapAndTrain(assignment, threads, cache, blobs, link);
+  v1::WorkerMessage message;
+  if (link.cancelled()) {  // whatever else it came to
+    message.mutable_outcome()->set_cancelled(true);
     link.Send(std::move(message));
+    return absl::OkStatus();
   }
+  if (!ended.ok()) return ended.status();
+  *message.mutable_outcome() = std::move(ended->outcome);
+  link.Send(std::move(message), std::move(ended->weights));
   return absl::OkStatus();
 }
 

@@ -1,11 +1,8 @@
 #include "server/worker/blob_client.h"
 
-#include <grpcpp/client_context.h>
-
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 
 namespace lockstep {
@@ -27,28 +24,56 @@ void BlobClient::SetToken(const std::string& token) {
   authorization_ = absl::StrCat("Bearer ", token);
 }
 
-std::string BlobClient::Authorization() const {
+void BlobClient::Interrupt() {
   absl::MutexLock lock(&mu_);
-  return authorization_;
+  interrupted_ = true;
+  for (grpc::ClientContext* context : calls_) context->TryCancel();
 }
+
+void BlobClient::Resume() {
+  absl::MutexLock lock(&mu_);
+  interrupted_ = false;
+}
+
+// The context of a call that Interrupt breaks off, also before it has begun.
+class BlobClient::Call {
+ public:
+  explicit Call(BlobClient& client) : client_(client) {
+    absl::MutexLock lock(&client_.mu_);
+    context_.AddMetadata("authorization", client_.authorization_);
+    if (client_.interrupted_) context_.TryCancel();
+    client_.calls_.insert(&context_);
+  }
+  ~Call() {
+    absl::MutexLock lock(&client_.mu_);
+    client_.calls_.erase(&context_);
+  }
+  grpc::ClientContext* context() { return &context_; }
+
+ private:
+  BlobClient& client_;
+  grpc::ClientContext context_;
+};
 
 absl::Status BlobClient::Fetch(const std::string& sha256, int64_t offset,
                                absl::FunctionRef<absl::Status(std::string_view)> sink) {
-  grpc::ClientContext context;
-  context.AddMetadata("authorization", Authorization());
+  Call call(*this);
   v1::ReadBlobRequest request;
   request.set_sha256(sha256);
   request.set_offset(offset);
-  const auto reader = stub_->ReadBlob(&context, request);
+  const auto reader = stub_->ReadBlob(call.context(), request);
   v1::ReadBlobResponse response;
   while (reader->Read(&response)) {
     if (absl::Status status = sink(response.data()); !status.ok()) {
-      context.TryCancel();
+      call.context()->TryCancel();
       reader->Finish();
       return status;
     }
   }
-  return ToAbsl(reader->Finish());
+  const absl::Status status = ToAbsl(reader->Finish());
+  // Of a server that has too much to do just now; here it means this machine's disk.
+  if (absl::IsResourceExhausted(status)) return absl::UnavailableError(status.message());
+  return status;
 }
 
 absl::Status BlobClient::Upload(const v1::Blob& blob, std::string_view bytes) {
@@ -60,7 +85,10 @@ absl::Status BlobClient::Upload(const v1::Blob& blob, std::string_view bytes) {
     status = UploadOnce(blob, bytes);
     if (absl::IsAlreadyExists(status)) return absl::OkStatus();
     if (!absl::IsAborted(status)) return status;
-    absl::SleepFor(kPause);
+    absl::MutexLock lock(&mu_);
+    if (mu_.AwaitWithTimeout(absl::Condition(&interrupted_), kPause)) {
+      return absl::CancelledError("the assignment has ended");
+    }
   }
   return status;
 }
@@ -68,20 +96,18 @@ absl::Status BlobClient::Upload(const v1::Blob& blob, std::string_view bytes) {
 absl::Status BlobClient::UploadOnce(const v1::Blob& blob, std::string_view bytes) {
   v1::StatBlobResponse have;
   {
-    grpc::ClientContext context;
-    context.AddMetadata("authorization", Authorization());
+    Call call(*this);
     v1::StatBlobRequest request;
     *request.mutable_blob() = blob;
-    if (grpc::Status status = stub_->StatBlob(&context, request, &have); !status.ok()) {
+    if (grpc::Status status = stub_->StatBlob(call.context(), request, &have); !status.ok()) {
       return ToAbsl(status);
     }
   }
   if (have.complete()) return absl::OkStatus();
 
-  grpc::ClientContext context;
-  context.AddMetadata("authorization", Authorization());
+  Call call(*this);
   v1::WriteBlobResponse response;
-  const auto writer = stub_->WriteBlob(&context, &response);
+  const auto writer = stub_->WriteBlob(call.context(), &response);
   size_t offset = static_cast<size_t>(have.received_bytes());
   v1::WriteBlobRequest request;
   *request.mutable_blob() = blob;

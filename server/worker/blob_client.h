@@ -2,9 +2,11 @@
 #define LOCKSTEP_SERVER_WORKER_BLOB_CLIENT_H_
 
 #include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -30,15 +32,21 @@ class BlobClient {
                      absl::FunctionRef<absl::Status(std::string_view)> sink);
   // Returns once the server has all of `bytes`, from us or from whoever else uploads the same.
   // `blob` is their digest and size.
-  absl::Status Upload(const v1::Blob& blob, std::string_view bytes);
+  absl::Status Upload(const v1::Blob& blob, std::string_view bytes) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Breaks off the calls under way and all others until Resume: CANCELLED.
+  void Interrupt() ABSL_LOCKS_EXCLUDED(mu_);
+  void Resume() ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
+  class Call;
+
   absl::Status UploadOnce(const v1::Blob& blob, std::string_view bytes);
 
-  std::string Authorization() const ABSL_LOCKS_EXCLUDED(mu_);
-
-  mutable absl::Mutex mu_;
+  absl::Mutex mu_;
   std::string authorization_ ABSL_GUARDED_BY(mu_);
+  bool interrupted_ ABSL_GUARDED_BY(mu_) = false;
+  std::set<grpc::ClientContext*> calls_ ABSL_GUARDED_BY(mu_);  // under way
   const std::unique_ptr<v1::BlobService::Stub> stub_;
 };
 

@@ -29,20 +29,18 @@ absl::Duration Every(const v1::CheckpointPolicy& policy) {
   return policy.every_steps() > 0 ? absl::InfiniteDuration() : kDefaultEvery;
 }
 
-// A server that was started again has another token, which the next stream brings.
-bool MayPass(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsResourceExhausted(status) ||
-         absl::IsUnauthenticated(status) || absl::IsPermissionDenied(status) ||
-         absl::IsAborted(status) || absl::IsCancelled(status);
-}
-
 }  // namespace
 
 absl::Status UploadPatiently(const v1::Blob& blob, std::string_view bytes, BlobClient& blobs,
                              ServerLink& link) {
+  bool refused = false;
   while (!link.cancelled()) {
     const absl::Status status = blobs.Upload(blob, bytes);
-    if (!MayPass(status)) return status;
+    if (status.ok()) return status;
+    // A torn upload that was resumed looks the same, but only once.
+    if (absl::IsInvalidArgument(status) || absl::IsDataLoss(status)) {
+      if (std::exchange(refused, true)) return status;
+    }
     (void)link.WaitForCancel(kUploadPause);
   }
   return absl::CancelledError("the assignment was cancelled");
@@ -78,8 +76,9 @@ bool CheckpointSaver::Due(int64_t step, bool epoch_ended) {
   const v1::CheckpointPolicy& policy = plan_.spec.checkpoints();
   absl::MutexLock lock(&mu_);
   if (!tasks_.empty()) return false;
-  return (policy.every_steps() > 0 && step % policy.every_steps() == 0) ||
-         (epoch_ended && !policy.keep_best().empty()) || absl::Now() >= next_;
+  const bool due = (policy.every_steps() > 0 && step % policy.every_steps() == 0) ||
+                   (epoch_ended && !policy.keep_best().empty()) || absl::Now() >= next_;
+  return due && !link_.HoldsBytes();
 }
 
 void CheckpointSaver::Save(RunSnapshot snapshot, absl::Duration stall) {
@@ -87,9 +86,10 @@ void CheckpointSaver::Save(RunSnapshot snapshot, absl::Duration stall) {
   Post([this, shared, stall] { SaveNow(*shared, stall); });
 }
 
-void CheckpointSaver::SendWithBlob(v1::WorkerMessage message, v1::Blob blob, std::string bytes) {
+void CheckpointSaver::SendWithBlob(v1::WorkerMessage message, v1::Blob blob,
+                                   std::shared_ptr<const std::string> bytes) {
   Post([this, message = std::move(message), blob = std::move(blob), bytes = std::move(bytes)] {
-    if (UploadPatiently(blob, bytes, blobs_, link_).ok()) link_.Send(message);
+    if (UploadPatiently(blob, *bytes, blobs_, link_).ok()) link_.Send(message, bytes);
   });
 }
 
@@ -129,19 +129,20 @@ void CheckpointSaver::Loop() {
 void CheckpointSaver::SaveNow(const RunSnapshot& snapshot, absl::Duration stall) {
   const absl::Time begin = absl::Now();
   const absl::Duration cost_before = ThreadTime();
-  const std::string bytes = WriteCheckpoint(plan_, snapshot, previous_sha256_);
+  const auto bytes =
+      std::make_shared<const std::string>(WriteCheckpoint(plan_, snapshot, previous_sha256_));
   v1::WorkerMessage message;
   v1::CheckpointReport& report = *message.mutable_checkpoint();
-  *report.mutable_blob() = DescribeBlob(bytes);
+  *report.mutable_blob() = DescribeBlob(*bytes);
   report.set_step(snapshot.state.step());
   report.set_state_hash(snapshot.StateHash());
   report.set_previous_sha256(previous_sha256_);
-  const absl::Status uploaded = UploadPatiently(report.blob(), bytes, blobs_, link_);
+  const absl::Status uploaded = UploadPatiently(report.blob(), *bytes, blobs_, link_);
   report.set_stall_ms(absl::ToDoubleMilliseconds(stall));
   report.set_save_ms(absl::ToDoubleMilliseconds(absl::Now() - begin));
   if (uploaded.ok()) {
     previous_sha256_ = report.blob().sha256();
-    link_.Send(std::move(message));
+    link_.Send(std::move(message), bytes);
   } else if (!absl::IsCancelled(uploaded)) {
     spdlog::error("cannot save a checkpoint: {}", uploaded.ToString());
   }

@@ -3,6 +3,7 @@
 
 #include <deque>
 #include <functional>
+#include <memory>
 #include <string>
 #include <thread>
 
@@ -16,8 +17,9 @@
 
 namespace lockstep {
 
-// Uploads, again and again while the server is gone or its disk is full. CANCELLED once the
-// assignment is.
+// Uploads, again and again while the server is gone, its disk is full or it does not take them for
+// any other reason that may pass. CANCELLED once the assignment is; INVALID_ARGUMENT or DATA_LOSS
+// when the server has said so twice.
 absl::Status UploadPatiently(const v1::Blob& blob, std::string_view bytes, BlobClient& blobs,
                              ServerLink& link);
 
@@ -25,7 +27,8 @@ absl::Status UploadPatiently(const v1::Blob& blob, std::string_view bytes, BlobC
 v1::Blob DescribeBlob(const std::string& bytes);
 
 // A thread that serialises and uploads what an assignment saves, beside the training. The methods
-// are for the thread that trains. The destructor waits for an upload under way to succeed or fail.
+// are for the thread that trains. The destructor waits for an upload under way to succeed or fail,
+// or to be broken off by a cancellation.
 class CheckpointSaver {
  public:
   // `previous_sha256`: of the checkpoint that the run goes on from. All must outlive the saver.
@@ -33,14 +36,15 @@ class CheckpointSaver {
                   ServerLink* link);
   ~CheckpointSaver();
 
-  // Whether the policy asks for a checkpoint between two steps, and none is being saved. One that
-  // costs c seconds of a core is not followed by a time-based one before 20 c have gone by.
+  // Whether the policy asks for a checkpoint between two steps, and none is being saved nor waits
+  // to be acknowledged, which bounds what is kept in memory. One that costs c seconds of a core is
+  // not followed by a time-based one before 20 c have gone by.
   bool Due(int64_t step, bool epoch_ended) ABSL_LOCKS_EXCLUDED(mu_);
   // Only when idle. `stall` is how long training stood still for the snapshot.
   void Save(RunSnapshot snapshot, absl::Duration stall) ABSL_LOCKS_EXCLUDED(mu_);
   // Uploads `bytes`, then sends the message.
-  void SendWithBlob(v1::WorkerMessage message, v1::Blob blob, std::string bytes)
-      ABSL_LOCKS_EXCLUDED(mu_);
+  void SendWithBlob(v1::WorkerMessage message, v1::Blob blob,
+                    std::shared_ptr<const std::string> bytes) ABSL_LOCKS_EXCLUDED(mu_);
   void WaitUntilIdle() ABSL_LOCKS_EXCLUDED(mu_);
 
  private:

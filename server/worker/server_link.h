@@ -5,12 +5,12 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -19,7 +19,7 @@
 #include "absl/time/time.h"
 #include "lockstep/v1/worker.grpc.pb.h"
 #include "server/worker/blob_client.h"
-#include "server/worker/spool.h"
+#include "server/worker/outbox.h"
 
 namespace lockstep {
 
@@ -36,8 +36,6 @@ class ServerLink {
     // How long a server that is gone is waited for.
     absl::Duration grace;
   };
-  // What is kept in memory before the rest goes to a file.
-  static constexpr int64_t kMemoryBytes = 4 << 20;
 
   ServerLink(const std::shared_ptr<grpc::Channel>& channel, Options options, BlobClient* blobs);
   ~ServerLink();
@@ -57,10 +55,14 @@ class ServerLink {
   // At most so long; true: cancelled.
   bool WaitForCancel(absl::Duration time) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Numbers and queues a message of the assignment under way; its outcome is the last. Waits
-  // neither for the network nor for the disk, but for room when the disk does not take what does
-  // not fit into memory.
-  void Send(v1::WorkerMessage message) ABSL_LOCKS_EXCLUDED(mu_);
+  // Queues a message of the assignment under way; its outcome is the last. Waits neither for the
+  // network nor for the disk; see Outbox. `bytes`: of the blob that it names, which was uploaded;
+  // they are uploaded again should the server have lost them before it acknowledges the message.
+  void Send(v1::WorkerMessage message, std::shared_ptr<const std::string> bytes = nullptr) {
+    outbox_.Push(std::move(message), std::move(bytes));
+  }
+  // Whether a message with a blob waits to be acknowledged.
+  bool HoldsBytes() const { return outbox_.HoldsBytes(); }
 
   // Ends the stream and says why it ended.
   absl::Status Close() ABSL_LOCKS_EXCLUDED(mu_);
@@ -68,18 +70,17 @@ class ServerLink {
  private:
   using Stream = grpc::ClientReaderWriter<v1::WorkerMessage, v1::ServerMessage>;
 
-  // Moves what is sent into the spool.
-  void KeepLoop() ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
-  bool KeepSome() ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
   // One stream after the other.
-  void ConnectLoop() ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
-  absl::Status RunStream() ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
-  void WriteLoop(Stream& stream) ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
-  void ReadLoop(Stream& stream) ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
-  void Handle(v1::ServerMessage message) ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
-  void Begin(v1::ServerMessage assignment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(spool_mu_, mu_);
-  void CancelAssignment() ABSL_EXCLUSIVE_LOCKS_REQUIRED(spool_mu_, mu_);
-  void Enqueue(v1::WorkerMessage message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void ConnectLoop() ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status RunStream() ABSL_LOCKS_EXCLUDED(mu_);
+  void WriteLoop(Stream& stream) ABSL_LOCKS_EXCLUDED(mu_);
+  // Once the server has the blob that the message names, or for good does not take it; false: the
+  // stream or the assignment has ended.
+  bool EnsureBlob(const Outbox::Item& item) ABSL_LOCKS_EXCLUDED(mu_);
+  void ReadLoop(Stream& stream) ABSL_LOCKS_EXCLUDED(mu_);
+  void Handle(v1::ServerMessage message) ABSL_LOCKS_EXCLUDED(mu_);
+  void Begin(v1::ServerMessage assignment) ABSL_LOCKS_EXCLUDED(mu_);
+  void CancelAssignment() ABSL_LOCKS_EXCLUDED(mu_);
 
   const Options options_;
   BlobClient& blobs_;
@@ -91,22 +92,15 @@ class ServerLink {
   std::atomic<bool> hold_{false};
   std::atomic<int64_t> snapshot_request_{0};
 
-  // Held while the disk is busy, so never by the thread that trains. Taken before mu_.
-  absl::Mutex spool_mu_ ABSL_ACQUIRED_BEFORE(mu_);
-  Spool spool_ ABSL_GUARDED_BY(spool_mu_);
+  Outbox outbox_;
+  bool accepted_ = false;  // by any server yet; the connector's own
 
   absl::Mutex mu_;
   std::optional<v1::ServerMessage> assignment_ ABSL_GUARDED_BY(mu_);  // not taken yet
-  // Of the assignment under way; empty once its outcome has been acknowledged.
+  // Of the assignment under way, which only the reader changes; empty once its outcome has been
+  // acknowledged.
   std::string job_id_ ABSL_GUARDED_BY(mu_);
   int32_t attempt_ ABSL_GUARDED_BY(mu_) = 0;
-  int64_t last_number_ ABSL_GUARDED_BY(mu_) = 0;
-  bool outcome_sent_ ABSL_GUARDED_BY(mu_) = false;
-  std::deque<std::string> waiting_ ABSL_GUARDED_BY(mu_);  // for the spool
-  int64_t waiting_bytes_ ABSL_GUARDED_BY(mu_) = 0;
-  bool spool_failed_ ABSL_GUARDED_BY(mu_) = false;
-  int64_t spooled_ ABSL_GUARDED_BY(mu_) = 0;  // last number there
-  int64_t next_to_write_ ABSL_GUARDED_BY(mu_) = 1;
   bool stream_ended_ ABSL_GUARDED_BY(mu_) = false;
   bool heard_ ABSL_GUARDED_BY(mu_) = false;  // from the server on this stream
   grpc::ClientContext* context_ ABSL_GUARDED_BY(mu_) = nullptr;
@@ -114,7 +108,6 @@ class ServerLink {
   bool lost_ ABSL_GUARDED_BY(mu_) = false;  // for good
   absl::Status reason_ ABSL_GUARDED_BY(mu_);
 
-  std::thread keeper_;
   std::thread connector_;
 };
 

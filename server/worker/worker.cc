@@ -118,11 +118,7 @@ int RunWorker(const WorkerOptions& options) {
   while (std::optional<v1::ServerMessage> message = link.NextAssignment()) {
     spdlog::info("training job={} attempt={}", message->job_id(), message->attempt());
     absl::Status status = RunAssignment(message->assignment(), threads, *cache, blobs, link);
-    if (!status.ok() && link.cancelled()) {  // while it waited for the server
-      v1::WorkerMessage cancelled;
-      cancelled.mutable_outcome()->set_cancelled(true);
-      link.Send(std::move(cancelled));
-    } else if (!status.ok()) {
+    if (!status.ok()) {
       spdlog::error("cannot work job={} status=\"{}\"", message->job_id(), status.ToString());
       (void)link.Close();
       return kWorkerBadCache;
