@@ -182,7 +182,9 @@ TEST_F(WorkerTest, AServerThatComesBackWithANewTokenHearsAllOfTheAttemptUnderWay
   EXPECT_EQ(disturbed.state_hash(), undisturbed.state_hash());
   int64_t epochs = 0;
   for (const v1::Event& event : Events("disturbed")) {
-    if (event.has_epoch()) EXPECT_EQ(event.epoch().epoch(), ++epochs);
+    if (event.has_epoch()) {
+      EXPECT_EQ(event.epoch().epoch(), ++epochs);
+    }
   }
   EXPECT_EQ(epochs, 3000);
   StopServer();
