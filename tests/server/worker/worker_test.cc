@@ -132,7 +132,7 @@ TEST_F(WorkerTest, ALongJobIsSnapshotAndCancelled) {
 TEST_F(WorkerTest, AJobThatWasPausedGoesOnFromItsCheckpointToTheSameBits) {
   std::thread worker([&] { RunWorker(Options()); });
   v1::SubmitJobRequest request = Request("undisturbed");
-  request.mutable_spec()->mutable_training()->set_epochs(3000);
+  request.mutable_spec()->mutable_training()->set_epochs(10000);
   ASSERT_TRUE(manager_->Submit(request).ok());
   const v1::Job undisturbed = WaitForEnd("undisturbed");
   ASSERT_EQ(undisturbed.state(), v1::SUCCEEDED) << undisturbed.state_reason();
