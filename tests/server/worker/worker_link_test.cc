@@ -4,8 +4,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <optional>
+#include <algorithm>
+#include <functional>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "core/data/digest.h"
@@ -325,12 +328,16 @@ TEST_F(WorkerLinkTest, JobsOverTheirLimitsFailAndSayWhichOne) {
 }
 
 TEST_F(WorkerLinkTest, CheckpointsComeAtTheStepsAskedForAndEachNamesTheOneBefore) {
-  v1::Assignment assignment = Job(1000);
+  v1::Assignment assignment = Job(kForever);
   assignment.mutable_spec()->mutable_checkpoints()->set_every_steps(3);
   Assign(assignment);
+  const auto three_checkpoints = [](const Messages& messages) {
+    return std::count_if(messages.begin(), messages.end(),
+                         [](const auto& message) { return message.has_checkpoint(); }) >= 3;
+  };
   std::string previous;
   int64_t step = 0;
-  for (const v1::WorkerMessage& message : WaitFor(0, HasOutcome)) {
+  for (const v1::WorkerMessage& message : WaitFor(0, three_checkpoints)) {
     if (!message.has_checkpoint()) continue;
     if (step == 0) {
       EXPECT_EQ(message.checkpoint().step(), 3) << "nothing else was being saved";
