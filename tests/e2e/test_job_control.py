@@ -109,7 +109,7 @@ def test_the_checkpoint_of_another_job_is_skipped_and_said(client, tmp_path):
 
 def test_a_corrupt_checkpoint_is_skipped_and_said_and_the_one_before_it_counts(
         server, client, tmp_path):
-    spec = {**data.job(epochs=10_000, max_steps=20_000, log_every=100),
+    spec = {**data.job(epochs=10_000, max_steps=120_000, log_every=1000),
             "checkpoints": {"every_steps": 2000, "keep_last": 3}}
     undisturbed = client.train(spec, tmp_path)
     job_id = client.submit(spec, tmp_path)
