@@ -4,6 +4,7 @@
 #include "server/jobs/job_manager.h"
 
 #include <google/protobuf/util/message_differencer.h>
+#include <google/protobuf/util/time_util.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -23,6 +24,7 @@ namespace lockstep {
 namespace {
 
 using google::protobuf::util::MessageDifferencer;
+using google::protobuf::util::TimeUtil;
 
 constexpr int kPageSize = 100;
 constexpr int kLargestPage = 1000;
@@ -79,6 +81,12 @@ absl::Status JobManager::LoadJob(v1::Job job) {
                   absl::StrCat("its event log is not usable: ", log.status().ToString()));
   }
   active.run_begin = options_.now();
+  // No clock of ours has seen how long the attempt ran; until its newest checkpoint it did.
+  if (!active.checkpoints.empty()) {
+    const auto ran = active.checkpoints.front().create_time() - active.job.start_time();
+    const double seconds = static_cast<double>(TimeUtil::DurationToMilliseconds(ran)) / 1e3;
+    active.job.set_run_seconds(active.job.run_seconds() + std::max(0.0, seconds));
+  }
   active.lost_because = "the server was restarted";
   // The server's own workers have ended with it.
   if (!active.job.worker().supervised()) active.grace_end = options_.now() + options_.worker_grace;

@@ -185,6 +185,28 @@ TEST_F(JobDurabilityTest, AJobPausedInItsWorkersAbsenceIsSavedWhenItIsBack) {
   EXPECT_THAT(Steps(worker.last()), ElementsAre(3));
 }
 
+TEST_F(JobDurabilityTest, TimeUntilACheckpointCountsEvenIfTheServerIsKilled) {
+  Submit("a");
+  {
+    FakeWorker worker(manager_.get());
+    worker.ReportCheckpoint(worker.last(), 1, AddBlob("step 1"));
+    manager_->Stop();
+  }
+  v1::Job job = Value(store_->GetJob("a"));
+  job.mutable_start_time()->set_seconds(job.start_time().seconds() - 100);
+  ASSERT_TRUE(store_->UpdateJob(job).ok());
+  Start();
+  EXPECT_NEAR(Job("a").run_seconds(), 100.0, 5.0);
+  // A clock that was set back takes nothing away.
+  manager_->Stop();
+  job = Value(store_->GetJob("a"));
+  job.set_state(v1::RUNNING);
+  job.mutable_start_time()->set_seconds(job.start_time().seconds() + 100'000);
+  ASSERT_TRUE(store_->UpdateJob(job).ok());
+  Start();
+  EXPECT_NEAR(Job("a").run_seconds(), 100.0, 5.0);
+}
+
 TEST_F(JobDurabilityTest, BlobsThatACrashLeftAreDroppedAndNoOthers) {
   Submit("a");
   v1::Blob named = AddBlob("step 1");
