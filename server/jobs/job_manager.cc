@@ -52,6 +52,7 @@ absl::Status JobManager::Load() {
   for (v1::Job& job : *jobs) {
     if (absl::Status status = LoadJob(std::move(job)); !status.ok()) return status;
   }
+  LoseAbsent();  // before the first worker asks, or a younger job would overtake them
   // A crash between an upload and its record leaves blobs that nobody would ever ask for.
   for (const std::string& sha256 : blobs_->ListOlderThan(kKeepUnnamedBlobs)) DropBlob(sha256);
   spdlog::info("jobs loaded unfinished={} queued={}", active_.size(), queue_.size());

@@ -119,6 +119,8 @@ class JobManager {
   // The attempt's worker is gone or gave up: queues the job again, or fails it when that has
   // happened too often. What cannot be written is left to Tick().
   void Lose(ActiveJob& active, const std::string& reason) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Running jobs whose workers have not come back in time.
+  void LoseAbsent() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void DeleteExpired() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   // --- job_manager_workers.cc ---

@@ -174,9 +174,7 @@ void JobManager::Lose(ActiveJob& active, const std::string& reason) {
                 status.ToString());
 }
 
-void JobManager::Tick() {
-  absl::MutexLock lock(&mu_);
-  if (stopping_) return;
+void JobManager::LoseAbsent() {
   std::vector<std::string> lost;
   for (const auto& [id, active] : active_) {
     const bool alone = active.job.state() == v1::RUNNING && active.worker == 0;
@@ -186,6 +184,12 @@ void JobManager::Tick() {
     ActiveJob& active = active_.at(id);
     Lose(active, active.lost_because);
   }
+}
+
+void JobManager::Tick() {
+  absl::MutexLock lock(&mu_);
+  if (stopping_) return;
+  LoseAbsent();
   Schedule();
   if (std::exchange(expiry_due_, false)) DeleteExpired();
 }

@@ -22,9 +22,8 @@ std::string Difference(const v1::Verification& wanted, const v1::EpochRecord& ep
   const auto hash = std::find_if(wanted.epochs().begin(), wanted.epochs().end(),
                                  [&](const auto& h) { return h.epoch() == epoch.epoch(); });
   if (hash == wanted.epochs().end() || hash->state_hash() == epoch.state_hash()) return "";
-  return absl::StrCat("the state hash after epoch ", epoch.epoch(), " (step ",
-                      epoch.step(), ") is ", epoch.state_hash(), ", the receipt has ",
-                      hash->state_hash());
+  return absl::StrCat("the state hash after epoch ", epoch.epoch(), " (step ", epoch.step(),
+                      ") is ", epoch.state_hash(), ", the receipt has ", hash->state_hash());
 }
 
 std::string Difference(const v1::Verification& wanted, const v1::Success& success) {

@@ -155,7 +155,6 @@ class JobsTest : public testing::Test {
     options.keep_jobs = keep_jobs_;
     options.now = [this] { return now_; };
     manager_ = Value(JobManager::Create(std::move(options), store_.get(), blobs_.get()));
-    manager_->Tick();
   }
   // Time only passes when a test says so.
   void Advance(std::chrono::milliseconds time) {
