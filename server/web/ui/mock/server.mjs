@@ -15,7 +15,7 @@ const script = events[jobs[0].id];
 const base = { ...jobs[0], published: undefined, state_hash: "", end_time: undefined };
 const live = { ...base, id: "live-cnn", worker: { name: "vm:7399", threads: 2 } };
 jobs.unshift(live);
-jobs.unshift({ ...base, id: "sweep-017", state: "QUEUED", start_time: undefined, create_time: now(),
+jobs.unshift({ ...base, id: "sweep-017", state: "QUEUED", attempt: 0, start_time: undefined, create_time: now(),
                progress: { ...base.progress, step: "0", metrics: [] }, priority: -3 });
 events["sweep-017"] = [{ sequence: "1", time: now(), state: { state: "QUEUED" } }];
 

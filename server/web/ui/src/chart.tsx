@@ -32,11 +32,11 @@ export interface ChartProps {
   onLog?: (log: boolean) => void;
   clip?: boolean;                          // y without outliers
   zero?: boolean;                          // y begins at 0
-  small?: boolean;
 }
 
 const xFormat = { step: format.short, epoch: format.short, relative: format.duration };
 const font = "11px system-ui, sans-serif";
+const whole = Array.from({ length: 12 }, (_, i) => [1, 2, 5].map((x) => x * 10 ** i)).flat();
 
 function columns(lines: Line[]): uPlot.AlignedData {
   const first = lines[0]?.x;
@@ -94,7 +94,8 @@ export function Chart(props: ChartProps) {
     const u = new uPlot(
       {
         width: element.clientWidth || 300,
-        height: props.small ? 150 : 210,
+        height: 210,
+        padding: [8, 8, 0, 0],
         legend: { show: false },
         cursor: {
           sync: { key: `x-${x}`, scales: ["x", null] },
@@ -112,13 +113,13 @@ export function Chart(props: ChartProps) {
           bind: { dblclick: () => () => (current.current.onRange?.(null), null) },
         },
         scales: {
-          x: { time: x === "wall", range: (_, low, high) => current.current.range ?? [low, high] },
+          x: { time: x === "wall", range: (_, low, high) => current.current.range ?? (low < high ? [low, high] : [low - 1, high + 1]) },
           y: { distr: log ? 3 : 1, range: yRange },
         },
         axes: [
-          { ...axis, size: 24, gap: 4, space: 70,
+          { ...axis, size: 24, gap: 4, space: 70, incrs: x === "step" || x === "epoch" ? whole : undefined,
             values: x === "wall" ? undefined : (_, ticks) => ticks.map((t) => xFormat[x](t)) },
-          { ...axis, size: 46, gap: 4, values: (_, ticks) => ticks.map((t) => (t === null ? "" : format.short(t))) },
+          { ...axis, size: 50, gap: 4, values: (_, ticks) => ticks.map((t) => (t === null ? "" : format.short(t))) },
         ],
         series: [
           {},

@@ -143,7 +143,7 @@ export function standing(job: Job): Standing {
     perSecond = step / job.run_seconds;
   }
   return {
-    epoch: perEpoch ? Math.min(Math.floor(step / perEpoch) + (step < total ? 1 : 0), num(p.epochs)) : 0,
+    epoch: perEpoch ? Math.min(Math.floor(step / perEpoch) + (step < total && job.attempt ? 1 : 0), num(p.epochs)) : 0,
     epochs: num(p.epochs), step, total,
     samplesPerSecond: perSecond === null ? null : perSecond * batch,
     eta: perSecond && job.state === "RUNNING" ? (total - step) / perSecond : null,

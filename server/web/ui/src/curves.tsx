@@ -77,7 +77,7 @@ export function Curves({ runs, version }: { runs: Run[]; version: number }) {
       }
       if (validation) {
         const style = single ? lineStyle(1) : { ...lineStyle(i), dash: [3, 3] };
-        draw(run, validation, single ? "validation" : `${run.id} validation`, style, false);
+        draw(run, validation, single ? "validation" : `${run.id} val`, style, false);
       }
     });
     return { name, lines };

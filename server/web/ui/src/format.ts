@@ -14,7 +14,7 @@ export function value(x: number | null | undefined): string {
 // "1.2k": for axes and narrow columns.
 export function short(x: number): string {
   const size = Math.abs(x);
-  if (size >= 1e15 || (size > 0 && size < 1e-4)) return x.toExponential(0).replace("e+", "e");
+  if (size >= 1e15 || (size > 0 && size < 2e-3)) return Number(x.toPrecision(3)).toExponential().replace("e+", "e");
   for (const [unit, letter] of [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]] as const) {
     if (size >= unit) return Number((x / unit).toPrecision(3)) + letter;
   }

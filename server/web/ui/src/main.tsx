@@ -75,7 +75,7 @@ function App() {
   return (
     <>
       <header class="top">
-        <a class="brand" href="#/jobs"><img src="/favicon.svg" width="20" height="20" alt="" /> Lockstep</a>
+        <a class="brand" href="#/jobs"><img src="/favicon.svg" width="20" height="20" alt="" /> <span>Lockstep</span></a>
         <nav aria-label="Pages">
           {pages.map(([key, name]) => (
             <a key={key} href={`#/${key}`} aria-current={key === current ? "page" : undefined}>{name}</a>
@@ -92,7 +92,7 @@ function App() {
           <option value="dark">Dark</option>
         </select>
       </header>
-      <div role="status">{<Status connection={connection} />}</div>
+      <div role="status"><Status connection={connection} /></div>
       {connection.needsToken ? <Token /> : <Page path={path} />}
     </>
   );

@@ -17,24 +17,6 @@ export function smooth(values: readonly number[], weight: number): (number | nul
   });
 }
 
-// At most about 2 * buckets indices that keep each bucket's least and greatest value, the first and the
-// newest point; ascending.
-export function downsample(values: readonly number[], buckets: number): number[] {
-  const n = values.length;
-  if (n <= 2 * buckets) return values.map((_, i) => i);
-  const kept = new Set([0, n - 1]);
-  for (let b = 0; b < buckets; ++b) {
-    let least = Math.floor((b * n) / buckets);
-    let greatest = least;
-    for (let i = least; i < Math.floor(((b + 1) * n) / buckets); ++i) {
-      if (values[i]! < values[least]!) least = i;
-      if (values[i]! > values[greatest]!) greatest = i;
-    }
-    kept.add(least).add(greatest);
-  }
-  return [...kept].sort((a, b) => a - b);
-}
-
 // `all` with its part from `detail`'s first step to its last replaced by `detail`.
 export function refine(all: Series, detail: Series): Series {
   const from = detail.step[0];

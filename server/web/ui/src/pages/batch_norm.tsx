@@ -45,20 +45,23 @@ export function BatchNorm({ reports, version }: { reports: BatchNormReport[]; ve
           </p>
         </div>
       </div>
-      <div class="scroll" tabIndex={0} role="region" aria-label="Layers">
-        <table>
-          <thead>
-            <tr><th>Layer</th><th class="number">Channels</th><th class="number">Dead</th><th class="number">Mean drift, σ</th><th class="number">Most, σ</th><th class="number">in channel</th></tr>
-          </thead>
-          <tbody>
-            {last.layers.map((l) => <LayerRow key={l.layer} layer={l} />)}
-          </tbody>
-        </table>
-      </div>
-      <div class="charts">
+      <div class="overview">
+        <div class="scroll" tabIndex={0} role="region" aria-label="Layers">
+          <table>
+            <thead>
+              <tr>
+                <th>Layer</th><th class="number">Channels</th><th class="number">Dead</th>
+                <th class="number">Mean drift, σ</th><th class="number">Most, σ</th><th class="number">in channel</th>
+              </tr>
+            </thead>
+            <tbody>
+              {last.layers.map((l) => <LayerRow key={l.layer} layer={l} />)}
+            </tbody>
+          </table>
+        </div>
         <Chart title="Loss of the last batch" x="epoch" lines={losses} />
-        {last.layers.map((l, i) => <Layer key={l.layer} name={l.layer} index={i} reports={reports} epochs={epochs} />)}
       </div>
+      {last.layers.map((l, i) => <Layer key={l.layer} name={l.layer} index={i} reports={reports} epochs={epochs} />)}
       <p class="hint">
         Bands: least to greatest channel faint, the middle half darker, median as a line. Dashed: the median of the last batch.
       </p>
@@ -117,10 +120,13 @@ function Layer(props: { name: string; index: number; reports: BatchNormReport[];
     { between: [1, 2] as [number, number], fill: withAlpha(ground, 0.22) },
   ];
   return (
-    <>
-      <Chart title={name} note="mean of channels" x="epoch" lines={mean!} bands={bands} />
-      <Chart title={name} note="variance of channels" x="epoch" lines={variance!} bands={bands} />
-      <Chart title={name} note="drift of batch from moving mean, σ" x="epoch" lines={drift!} zero />
-    </>
+    <section class="layer" aria-label={name}>
+      <h2>{name}</h2>
+      <div class="charts">
+        <Chart title="Mean" note="of each channel" x="epoch" lines={mean!} bands={bands} />
+        <Chart title="Variance" note="of each channel" x="epoch" lines={variance!} bands={bands} />
+        <Chart title="Drift" note="of the batch from the moving mean, σ" x="epoch" lines={drift!} zero />
+      </div>
+    </section>
   );
 }
