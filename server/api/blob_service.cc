@@ -16,7 +16,7 @@ constexpr int64_t kChunkBytes = 1 << 20;
 // is asked for, so nothing here is touched by two threads at a time.
 class Upload final : public grpc::ServerReadReactor<v1::WriteBlobRequest> {
  public:
-  Upload(const grpc::CallbackServerContext& context, Gate& gate, BlobStore& blobs,
+  Upload(grpc::CallbackServerContext& context, Gate& gate, BlobStore& blobs,
          v1::WriteBlobResponse* response)
       : gate_(gate), blobs_(blobs), response_(response) {
     if (absl::Status admitted = gate_.Admit(context); !admitted.ok()) {
@@ -87,7 +87,7 @@ class Upload final : public grpc::ServerReadReactor<v1::WriteBlobRequest> {
 // One download; the next chunk is read when the one before it has been taken.
 class Download final : public grpc::ServerWriteReactor<v1::ReadBlobResponse> {
  public:
-  Download(const grpc::CallbackServerContext& context, Gate& gate, BlobStore& blobs,
+  Download(grpc::CallbackServerContext& context, Gate& gate, BlobStore& blobs,
            const v1::ReadBlobRequest& request)
       : gate_(gate), blobs_(blobs), sha256_(request.sha256()), offset_(request.offset()) {
     if (absl::Status admitted = gate_.Admit(context); !admitted.ok()) {

@@ -27,7 +27,13 @@ grpc::Status ToGrpcStatus(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
 
-absl::Status Gate::Admit(const grpc::ServerContextBase& context) const {
+absl::Status Gate::Admit(grpc::ServerContextBase& context) const {
+  if (absl::Status status = CheckToken(context); !status.ok()) return status;
+  if (!dashboard_.empty()) context.AddInitialMetadata("x-lockstep-dashboard", dashboard_);
+  return absl::OkStatus();
+}
+
+absl::Status Gate::CheckToken(const grpc::ServerContextBase& context) const {
   if (token_.empty()) return absl::OkStatus();
   const auto& metadata = context.client_metadata();
   const auto entry = metadata.find("authorization");

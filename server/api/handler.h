@@ -31,8 +31,11 @@ grpc::Status ToGrpcStatus(const absl::Status& status);
 class Gate {
  public:
   // Callers must bring the metadata `authorization: Bearer <token>`; with an empty token everybody
-  // may call. `executor` must outlive the gate.
-  Gate(std::string token, Executor* executor) : token_(std::move(token)), executor_(executor) {}
+  // may call. `executor` must outlive the gate. `dashboard` is where the dashboard is, for clients
+  // to tell people: "http://HOST:PORT", without HOST where it listens on any address; every
+  // admitted call has it as initial metadata, unless it is empty.
+  Gate(std::string token, Executor* executor, std::string dashboard = "")
+      : token_(std::move(token)), executor_(executor), dashboard_(std::move(dashboard)) {}
 
   // Runs `work` on the executor and finishes the call with what it returns. Request and response
   // are valid until then.
@@ -48,14 +51,17 @@ class Gate {
 
   // For streams, which call both themselves: first Admit (UNAUTHENTICATED without the right token),
   // last Finish, whose result is what the reactor finishes with.
-  absl::Status Admit(const grpc::ServerContextBase& context) const;
+  absl::Status Admit(grpc::ServerContextBase& context) const;
   grpc::Status Finish(std::string_view method, absl::Time start, const absl::Status& status);
 
   Executor* executor() const { return executor_; }
 
  private:
+  absl::Status CheckToken(const grpc::ServerContextBase& context) const;
+
   const std::string token_;
   Executor* const executor_;
+  const std::string dashboard_;
   std::atomic<int64_t> calls_{0};
 };
 

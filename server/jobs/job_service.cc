@@ -31,7 +31,7 @@ class Watcher final : public grpc::ServerWriteReactor<v1::Event> {
  public:
   Watcher(Gate& gate, JobManager& manager) : gate_(gate), manager_(manager) {}
 
-  void Start(const grpc::CallbackServerContext& context, const v1::WatchJobRequest& request) {
+  void Start(grpc::CallbackServerContext& context, const v1::WatchJobRequest& request) {
     if (absl::Status admitted = gate_.Admit(context); !admitted.ok()) return End(admitted);
     if (request.from_sequence() < 0) {
       return End(absl::InvalidArgumentError(
