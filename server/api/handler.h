@@ -3,7 +3,6 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <atomic>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -37,8 +36,8 @@ class Gate {
   Gate(std::string token, Executor* executor, std::string dashboard = "")
       : token_(std::move(token)), executor_(executor), dashboard_(std::move(dashboard)) {}
 
-  // Runs `work` on the executor and finishes the call with what it returns. Request and response
-  // are valid until then.
+  // Runs `work` on the executor and finishes the call with what it returns; lines that it logs have
+  // the call's `rpc` and `trace_id`. Request and response are valid until then.
   grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, std::string_view method,
                                   absl::AnyInvocable<absl::Status()> work);
 
@@ -49,10 +48,24 @@ class Gate {
                                        std::string_view method,
                                        absl::AnyInvocable<void(Done)> start);
 
+  // A call under way.
+  struct Call {
+    // `context` must outlive it.
+    Call(grpc::ServerContextBase* context, std::string_view method);
+
+    grpc::ServerContextBase* context;
+    std::string_view method;
+    absl::Time start;
+    int64_t id;            // no other call of this process has it
+    std::string trace_id;  // of the client's trace; empty if it named none
+  };
   // For streams, which call both themselves: first Admit (UNAUTHENTICATED without the right token),
   // last Finish, whose result is what the reactor finishes with.
-  absl::Status Admit(grpc::ServerContextBase& context) const;
-  grpc::Status Finish(std::string_view method, absl::Time start, const absl::Status& status);
+  absl::Status Admit(const Call& call) const;
+  grpc::Status Finish(const Call& call, const absl::Status& status);
+
+  // What the client's metadata `traceparent` names.
+  static std::string TraceId(const grpc::ServerContextBase& context);
 
   Executor* executor() const { return executor_; }
 
@@ -62,7 +75,6 @@ class Gate {
   const std::string token_;
   Executor* const executor_;
   const std::string dashboard_;
-  std::atomic<int64_t> calls_{0};
 };
 
 }  // namespace lockstep
