@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <exception>
 
+#include "absl/strings/str_cat.h"
 #include "server/app/serve.h"
 #include "server/app/token_file.h"
 #include "server/telemetry/log.h"
@@ -34,6 +35,11 @@ CLI::App* AddServe(CLI::App& app, ServeOptions& options) {
       ->capture_default_str();
   serve->add_option("--listen", options.listen, "HOST:PORT; port 0 takes any free one")
       ->capture_default_str();
+  serve->add_option(
+      "--http", options.http,
+      absl::StrCat("HOST:PORT of the dashboard, /metrics, /healthz and /readyz; \"\": none\n"
+                   "[",
+                   kDefaultHttp, ", none if that is in use]"));
   serve->add_option("--local-workers", options.local_workers, "Worker processes to start")
       ->check(CLI::Range(0, 256))
       ->capture_default_str();

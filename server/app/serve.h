@@ -2,6 +2,7 @@
 #define LOCKSTEP_SERVER_APP_SERVE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace lockstep {
@@ -9,10 +10,14 @@ namespace lockstep {
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitCannotListen = 3;
 inline constexpr int kExitBadDataDirectory = 4;
+inline constexpr char kDefaultHttp[] = "127.0.0.1:8002";
 
 struct ServeOptions {
   std::string data_directory = "./lockstep-data";
   std::string listen = "127.0.0.1:8001";
+  // Of the dashboard, its API, /metrics, /healthz and /readyz; empty: none. Not given:
+  // kDefaultHttp, or none if that is in use.
+  std::optional<std::string> http;
   int local_workers = 1;
   int threads = 0;         // of each local worker; 0: all CPUs it may use
   std::string token_file;  // empty: clients need no token

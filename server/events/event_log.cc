@@ -152,6 +152,14 @@ absl::StatusOr<std::vector<v1::EpochRecord>> EventLog::Epochs(int64_t count) con
   return records;
 }
 
+int64_t EventLog::FindStep(int64_t step) const {
+  absl::MutexLock lock(&append_mutex_);
+  const std::vector<Place>& steps = places_[kStep];
+  const auto place = std::lower_bound(steps.begin(), steps.end(), step,
+                                      [](const Place& p, int64_t s) { return p.number < s; });
+  return place == steps.end() ? last_sequence() + 1 : place->sequence;
+}
+
 void EventLog::ForgetAfter(int64_t sequence) {
   for (std::vector<Place>& places : places_) {
     while (!places.empty() && places.back().sequence > sequence) places.pop_back();
