@@ -72,13 +72,15 @@ class Server {
   std::optional<Refusal> CheckOptions();
   std::optional<Refusal> OpenData();
   std::optional<Refusal> Listen();
-  std::optional<Refusal> ListenForBrowsers();
 
   void StartWork();
   void Stop();
 
  private:
   absl::Status OpenStores();
+  std::optional<Refusal> ListenForBrowsers();
+  std::string DashboardUrl() const;
+  void StartHttp();
   std::unique_ptr<grpc::Server> ListenForWorkers();
   std::unique_ptr<grpc::Server> ListenForClients(int* port);
 
@@ -217,7 +219,7 @@ std::unique_ptr<grpc::Server> Server::ListenForWorkers() {
 }
 
 std::unique_ptr<grpc::Server> Server::ListenForClients(int* port) {
-  gate_ = std::make_unique<Gate>(token_, &executor_);
+  gate_ = std::make_unique<Gate>(token_, &executor_, DashboardUrl());
   const int max_message_bytes = options_.max_message_mb << 20;
   std::vector<std::unique_ptr<grpc::Service>> services;
   services.push_back(std::make_unique<BlobService>(gate_.get(), blobs_.get()));
@@ -249,6 +251,7 @@ std::optional<Refusal> Server::Listen() {
     return Refusal{kExitBadDataDirectory,
                    absl::StrCat("cannot listen on ", directory_->worker_socket())};
   }
+  if (std::optional<Refusal> refusal = ListenForBrowsers(); refusal.has_value()) return refusal;
   int port = 0;
   server_ = ListenForClients(&port);
   if (server_ == nullptr || port == 0) {
@@ -257,8 +260,8 @@ std::optional<Refusal> Server::Listen() {
                                 ": the port is in use, not allowed, or the address is not this "
                                 "machine's; choose another --listen")};
   }
+  StartHttp();
   const std::string address = absl::StrCat(listen_.host, ":", port);
-  if (std::optional<Refusal> refusal = ListenForBrowsers(); refusal.has_value()) return refusal;
   if (absl::Status s = WriteFileAtomically(directory_->address(), address + "\n", 0644); !s.ok()) {
     return Refusal{kExitBadDataDirectory, std::string(s.message())};
   }
@@ -296,6 +299,18 @@ std::optional<Refusal> Server::ListenForBrowsers() {
       !s.ok()) {
     return Refusal{kExitBadDataDirectory, std::string(s.message())};
   }
+  return std::nullopt;
+}
+
+std::string Server::DashboardUrl() const {
+  if (http_ == nullptr) return "";
+  const std::string& host = http_listen_->host;
+  const bool any = host == "0.0.0.0" || host == "[::]";
+  return absl::StrCat("http://", any ? "" : host, ":", http_->port());
+}
+
+void Server::StartHttp() {
+  if (http_ == nullptr) return;
   Api::Parts parts;
   parts.channel = server_->InProcessChannel(grpc::ChannelArguments());
   parts.token = token_;
@@ -304,8 +319,7 @@ std::optional<Refusal> Server::ListenForBrowsers() {
   parts.blobs = blobs_.get();
   parts.executor = &executor_;
   http_->Start(std::make_unique<Api>(std::move(parts)));
-  LogLine(LogLevel::kInfo, "dashboard ready", {{"url", absl::StrCat("http://", address)}});
-  return std::nullopt;
+  LogLine(LogLevel::kInfo, "dashboard ready", {{"url", DashboardUrl()}});
 }
 
 void Server::StartWork() {

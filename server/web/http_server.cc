@@ -380,14 +380,16 @@ asio::awaitable<bool> HttpServer::Impl::SendBlob(beast::tcp_stream& stream,
 asio::awaitable<void> HttpServer::Impl::SendEvents(beast::tcp_stream& stream,
                                                    EventStreamAnswer events) {
   EventHub::Watch watch(*hub_, std::move(events));
-  for (bool end = false; !end;) {
+  constexpr std::string_view kRetry = "retry: 1000\n\n";  // milliseconds after a connection broke
+  error_code error;
+  co_await asio::async_write(stream, asio::buffer(kRetry),
+                             asio::redirect_error(asio::use_awaitable, error));
+  for (bool end = false; !end && !error;) {
     const absl::StatusOr<EventHub::Piece> piece = co_await watch.Next();
     if (!piece.ok()) co_return;  // the watcher comes again, and hears why it cannot be had
-    error_code error;
     stream.expires_after(kWriteTime);
     co_await asio::async_write(stream, asio::buffer(*piece->text) + piece->offset,
                                asio::redirect_error(asio::use_awaitable, error));
-    if (error) co_return;
     end = piece->end;
   }
 }

@@ -123,6 +123,8 @@ class Server:
             self.options += ["--token-file", token_file]
         if "--listen" not in self.options:
             self.options += ["--listen", "127.0.0.1:0"]
+        if "--http" not in self.options:
+            self.options += ["--http", "127.0.0.1:0"]
         self.environment = environment  # of the process; None: the tests' own
         self.log = self.data_directory.with_suffix(".log")
         self.process = None
@@ -157,6 +159,10 @@ class Server:
     @property
     def address_file(self):
         return self.data_directory / "address"
+
+    @property
+    def http_url(self):
+        return "http://" + (self.data_directory / "http_address").read_text().strip()
 
     @property
     def client(self):

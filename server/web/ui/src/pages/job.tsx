@@ -96,12 +96,15 @@ function describe(e: Event): [string, string] | null {
   return null;
 }
 
+const longestLog = 1000;
+
 function Log({ events }: { events: Event[] }) {
   const lines = events.map((e) => ({ e, told: describe(e) })).filter((line) => line.told);
   if (lines.length === 0) return <p class="empty">Nothing has been said yet.</p>;
   return (
     <ol class="log" tabIndex={0} aria-label="Log">
-      {lines.map(({ e, told }) => (
+      {lines.length > longestLog && <li class="dim">{(lines.length - longestLog).toLocaleString("en-US")} older lines are not shown</li>}
+      {lines.slice(-longestLog).map(({ e, told }) => (
         <li key={e.sequence} class={told![0]}>
           <time dateTime={e.time}>{new Date(e.time).toLocaleTimeString()}</time>
           <span class="kind">{told![0]}</span>
