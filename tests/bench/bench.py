@@ -8,8 +8,8 @@ default number of shards (S), with S=1 beside it. A floor holds against Debian's
 ONNX Runtime for inference), an aim against the best peer. PyTorch uses the better of its memory
 layouts.
 
-CASE is a network to train, or shards, inference, explain, start, memory, epoch, kernels or
-durability; cases.py and durability.py say what each is. With --json each comparison is also a line
+CASE is a network to train, or shards, inference, explain, start, memory, epoch, kernels, durability
+or watching; cases.py, durability.py and watching.py say what each is. With --json each comparison is also a line
 of JSON.
 """
 
@@ -37,6 +37,11 @@ def main():
                             help="jobs in the long queue (default 10000)")
     durability.add_argument("--finished", type=int, default=1_000,
                             help="runs that a killed server had finished (default 1000)")
+    watching = parser.add_argument_group("of the case watching (with --pairs, too)")
+    watching.add_argument("--watchers", type=int, default=1_000,
+                          help="that read a job's events (default 1000)")
+    watching.add_argument("--compared", type=int, default=50,
+                          help="runs of 100,000 points in one plot (default 50)")
     options = parser.parse_args()
     chosen = options.only.split(",")
     for name in chosen:

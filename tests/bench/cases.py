@@ -17,6 +17,7 @@ from processes import (DEBIAN_PYTHON, HERE, OnnxRuntime, Program, Torch, pythons
                        spec_path, use_cpus)
 from report import alternate, compare, judged
 from service import FASHION_MNIST_SAMPLES, TrainingService, fashion_mnist
+from watching import WATCHING
 
 NETWORKS = ["mlp", "cnn", "resnet20", "mlp-sigmoid", "mlp-wide"]
 # ex. 2 in the words
@@ -232,3 +233,4 @@ CASES["memory"] = [memory]
 CASES["epoch"] = [epoch]
 CASES["kernels"] = [kernels]
 CASES["durability"] = DURABILITY
+CASES["watching"] = WATCHING
