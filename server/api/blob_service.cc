@@ -10,6 +10,9 @@
 namespace lockstep {
 namespace {
 
+constexpr char kWriteBlob[] = "BlobService.WriteBlob";
+constexpr char kReadBlob[] = "BlobService.ReadBlob";
+
 constexpr int64_t kChunkBytes = 1 << 20;
 
 // One upload. Reactions only post; each message is dealt with on the executor before the next one
@@ -36,6 +39,7 @@ class Upload final : public grpc::ServerReadReactor<v1::WriteBlobRequest> {
 
  private:
   void Take() {
+    gate_.metrics()->RpcReceived(kWriteBlob, request_.ByteSizeLong());
     if (first_) {
       first_ = false;
       blob_ = request_.blob();
@@ -71,7 +75,7 @@ class Upload final : public grpc::ServerReadReactor<v1::WriteBlobRequest> {
 
   void End(const absl::Status& status) {
     writer_.reset();  // before the client hears of it, so that it can come back at once
-    Finish(gate_.Finish("BlobService.WriteBlob", start_, status));
+    Finish(gate_.Finish(kWriteBlob, start_, status));
   }
 
   Gate& gate_;
@@ -132,12 +136,11 @@ class Download final : public grpc::ServerWriteReactor<v1::ReadBlobResponse> {
     response_.set_total_bytes(reader_->size_bytes());
     offset_ += static_cast<int64_t>(data->size());
     response_.set_data(*std::move(data));
+    gate_.metrics()->RpcSent(kReadBlob, response_.ByteSizeLong());
     StartWrite(&response_);
   }
 
-  void End(const absl::Status& status) {
-    Finish(gate_.Finish("BlobService.ReadBlob", start_, status));
-  }
+  void End(const absl::Status& status) { Finish(gate_.Finish(kReadBlob, start_, status)); }
 
   Gate& gate_;
   BlobStore& blobs_;
@@ -153,7 +156,7 @@ class Download final : public grpc::ServerWriteReactor<v1::ReadBlobResponse> {
 grpc::ServerUnaryReactor* BlobService::StatBlob(grpc::CallbackServerContext* context,
                                                 const v1::StatBlobRequest* request,
                                                 v1::StatBlobResponse* response) {
-  return gate_.Unary(context, "BlobService.StatBlob", [=, this] {
+  return gate_.Unary(context, "BlobService.StatBlob", {request, response}, [=, this] {
     absl::StatusOr<v1::StatBlobResponse> found = blobs_.Stat(request->blob());
     if (found.ok()) *response = *std::move(found);
     return found.status();

@@ -46,41 +46,50 @@ absl::Status Gate::Admit(const grpc::ServerContextBase& context) const {
 
 grpc::Status Gate::Finish(std::string_view method, absl::Time start, const absl::Status& status) {
   const int64_t calls = calls_.fetch_add(1) + 1;
+  const absl::Duration took = absl::Now() - start;
+  metrics_->RpcEnded(method, status.code(), took);
   spdlog::debug("rpc method={} status={} micros={} calls={}", method,
-                absl::StatusCodeToString(status.code()),
-                absl::ToInt64Microseconds(absl::Now() - start), calls);
+                absl::StatusCodeToString(status.code()), absl::ToInt64Microseconds(took), calls);
   if (absl::IsInternal(status) || absl::IsUnknown(status) || absl::IsDataLoss(status)) {
     spdlog::warn("rpc failed method={} status=\"{}\"", method, status.ToString());
   }
   return ToGrpcStatus(status);
 }
 
+grpc::Status Gate::FinishUnary(std::string_view method, absl::Time start, Messages messages,
+                               const absl::Status& status) {
+  if (status.ok()) metrics_->RpcSent(method, messages.response->ByteSizeLong());
+  return Finish(method, start, status);
+}
+
 grpc::ServerUnaryReactor* Gate::UnaryAsync(grpc::CallbackServerContext* context,
-                                           std::string_view method,
+                                           std::string_view method, Messages messages,
                                            absl::AnyInvocable<void(Done)> start) {
   const absl::Time begin = absl::Now();
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  metrics_->RpcReceived(method, messages.request->ByteSizeLong());
   if (absl::Status admitted = Admit(*context); !admitted.ok()) {
     reactor->Finish(Finish(method, begin, admitted));
     return reactor;
   }
-  start([this, reactor, method, begin](absl::Status status) {
-    reactor->Finish(Finish(method, begin, status));
+  start([this, reactor, method, begin, messages](absl::Status status) {
+    reactor->Finish(FinishUnary(method, begin, messages, status));
   });
   return reactor;
 }
 
 grpc::ServerUnaryReactor* Gate::Unary(grpc::CallbackServerContext* context, std::string_view method,
-                                      absl::AnyInvocable<absl::Status()> work) {
+                                      Messages messages, absl::AnyInvocable<absl::Status()> work) {
   const absl::Time begin = absl::Now();
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  metrics_->RpcReceived(method, messages.request->ByteSizeLong());
   if (absl::Status admitted = Admit(*context); !admitted.ok()) {
     reactor->Finish(Finish(method, begin, admitted));
     return reactor;
   }
   const bool posted =
-      executor_->Post([this, reactor, method, begin, work = std::move(work)]() mutable {
-        reactor->Finish(Finish(method, begin, RunGuarded(work)));
+      executor_->Post([this, reactor, method, begin, messages, work = std::move(work)]() mutable {
+        reactor->Finish(FinishUnary(method, begin, messages, RunGuarded(work)));
       });
   if (!posted) {
     reactor->Finish(

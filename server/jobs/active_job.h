@@ -44,7 +44,9 @@ struct ActiveJob {
   SteadyTime grace_end{};
   std::string lost_because;
 
-  SteadyTime run_begin{};   // of the attempt, or of the time that run_seconds does not have yet
+  // Since when it is in its state, as far as this server has seen it: run_seconds has what was
+  // before.
+  SteadyTime state_begin{};
   SteadyTime not_before{};  // a queued job waits until then, after a loss
   // Attempts lost in a row without getting further than step `furthest`.
   int losses = 0;
@@ -69,6 +71,7 @@ struct ConnectedWorker {
   // Since when the disk has not taken down what it says, if that is so.
   bool held = false;
   SteadyTime held_since{};
+  SteadyTime last_message{};  // or when it got its job, if that came after
 };
 
 // "host:pid".
