@@ -5,13 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 
 namespace lockstep {
 namespace {
-
-constexpr char kWriteBlob[] = "BlobService.WriteBlob";
-constexpr char kReadBlob[] = "BlobService.ReadBlob";
 
 constexpr int64_t kChunkBytes = 1 << 20;
 
@@ -19,10 +15,10 @@ constexpr int64_t kChunkBytes = 1 << 20;
 // is asked for, so nothing here is touched by two threads at a time.
 class Upload final : public grpc::ServerReadReactor<v1::WriteBlobRequest> {
  public:
-  Upload(const grpc::CallbackServerContext& context, Gate& gate, BlobStore& blobs,
+  Upload(grpc::CallbackServerContext* context, Gate& gate, BlobStore& blobs,
          v1::WriteBlobResponse* response)
-      : gate_(gate), blobs_(blobs), response_(response) {
-    if (absl::Status admitted = gate_.Admit(context); !admitted.ok()) {
+      : gate_(gate), call_(context, "BlobService.WriteBlob"), blobs_(blobs), response_(response) {
+    if (absl::Status admitted = gate_.Admit(call_); !admitted.ok()) {
       End(admitted);
     } else {
       StartRead(&request_);
@@ -39,7 +35,7 @@ class Upload final : public grpc::ServerReadReactor<v1::WriteBlobRequest> {
 
  private:
   void Take() {
-    gate_.metrics()->RpcReceived(kWriteBlob, request_.ByteSizeLong());
+    gate_.CountReceived(call_, request_);
     if (first_) {
       first_ = false;
       blob_ = request_.blob();
@@ -75,13 +71,13 @@ class Upload final : public grpc::ServerReadReactor<v1::WriteBlobRequest> {
 
   void End(const absl::Status& status) {
     writer_.reset();  // before the client hears of it, so that it can come back at once
-    Finish(gate_.Finish(kWriteBlob, start_, status));
+    Finish(gate_.Finish(call_, status));
   }
 
   Gate& gate_;
+  const Gate::Call call_;
   BlobStore& blobs_;
   v1::WriteBlobResponse* const response_;
-  const absl::Time start_ = absl::Now();
   bool first_ = true;
   v1::Blob blob_;
   v1::WriteBlobRequest request_;
@@ -91,10 +87,14 @@ class Upload final : public grpc::ServerReadReactor<v1::WriteBlobRequest> {
 // One download; the next chunk is read when the one before it has been taken.
 class Download final : public grpc::ServerWriteReactor<v1::ReadBlobResponse> {
  public:
-  Download(const grpc::CallbackServerContext& context, Gate& gate, BlobStore& blobs,
+  Download(grpc::CallbackServerContext* context, Gate& gate, BlobStore& blobs,
            const v1::ReadBlobRequest& request)
-      : gate_(gate), blobs_(blobs), sha256_(request.sha256()), offset_(request.offset()) {
-    if (absl::Status admitted = gate_.Admit(context); !admitted.ok()) {
+      : gate_(gate),
+        call_(context, "BlobService.ReadBlob"),
+        blobs_(blobs),
+        sha256_(request.sha256()),
+        offset_(request.offset()) {
+    if (absl::Status admitted = gate_.Admit(call_); !admitted.ok()) {
       End(admitted);
     } else {
       PostNext();
@@ -136,16 +136,16 @@ class Download final : public grpc::ServerWriteReactor<v1::ReadBlobResponse> {
     response_.set_total_bytes(reader_->size_bytes());
     offset_ += static_cast<int64_t>(data->size());
     response_.set_data(*std::move(data));
-    gate_.metrics()->RpcSent(kReadBlob, response_.ByteSizeLong());
+    gate_.CountSent(call_, response_);
     StartWrite(&response_);
   }
 
-  void End(const absl::Status& status) { Finish(gate_.Finish(kReadBlob, start_, status)); }
+  void End(const absl::Status& status) { Finish(gate_.Finish(call_, status)); }
 
   Gate& gate_;
+  const Gate::Call call_;
   BlobStore& blobs_;
   const std::string sha256_;
-  const absl::Time start_ = absl::Now();
   int64_t offset_;
   v1::ReadBlobResponse response_;
   std::unique_ptr<BlobStore::Reader> reader_;
@@ -165,12 +165,12 @@ grpc::ServerUnaryReactor* BlobService::StatBlob(grpc::CallbackServerContext* con
 
 grpc::ServerReadReactor<v1::WriteBlobRequest>* BlobService::WriteBlob(
     grpc::CallbackServerContext* context, v1::WriteBlobResponse* response) {
-  return new Upload(*context, gate_, blobs_, response);
+  return new Upload(context, gate_, blobs_, response);
 }
 
 grpc::ServerWriteReactor<v1::ReadBlobResponse>* BlobService::ReadBlob(
     grpc::CallbackServerContext* context, const v1::ReadBlobRequest* request) {
-  return new Download(*context, gate_, blobs_, *request);
+  return new Download(context, gate_, blobs_, *request);
 }
 
 }  // namespace lockstep

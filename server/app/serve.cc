@@ -1,11 +1,9 @@
 #include "server/app/serve.h"
 
-#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <signal.h>
-#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -45,6 +43,7 @@
 #include "server/store/data_directory.h"
 #include "server/store/files.h"
 #include "server/store/store.h"
+#include "server/telemetry/log.h"
 #include "server/telemetry/metrics.h"
 #include "server/web/api.h"
 #include "server/web/http_server.h"
@@ -209,7 +208,7 @@ std::optional<Refusal> Server::OpenData() {
 
 // Workers find only what they need, on a socket that only this user can open (see Serve).
 std::unique_ptr<grpc::Server> Server::ListenForWorkers() {
-  worker_gate_ = std::make_unique<Gate>(worker_token_, &executor_, &metrics_);
+  worker_gate_ = std::make_unique<Gate>(worker_token_, &executor_, "", &metrics_);
   auto workers = std::make_unique<WorkerService>(worker_token_, jobs_.get());
   workers_ = workers.get();
   services_.push_back(std::move(workers));
@@ -223,7 +222,7 @@ std::unique_ptr<grpc::Server> Server::ListenForWorkers() {
 }
 
 std::unique_ptr<grpc::Server> Server::ListenForClients(int* port) {
-  gate_ = std::make_unique<Gate>(token_, &executor_, &metrics_);
+  gate_ = std::make_unique<Gate>(token_, &executor_, "", &metrics_);
   const int max_message_bytes = options_.max_message_mb << 20;
   std::vector<std::unique_ptr<grpc::Service>> services;
   services.push_back(std::make_unique<BlobService>(gate_.get(), blobs_.get()));
@@ -268,8 +267,10 @@ std::optional<Refusal> Server::Listen() {
   if (absl::Status s = WriteFileAtomically(directory_->address(), address + "\n", 0644); !s.ok()) {
     return Refusal{kExitBadDataDirectory, std::string(s.message())};
   }
-  spdlog::info("server ready address={} data_dir={} token={}", address, directory_->path(),
-               token_.empty() ? "none" : "required");
+  LogLine(LogLevel::kInfo, "server ready",
+          {{"address", address},
+           {"data_dir", directory_->path()},
+           {"token", token_.empty() ? "none" : "required"}});
   return std::nullopt;
 }
 
@@ -292,7 +293,7 @@ std::optional<Refusal> Server::ListenForBrowsers() {
         absl::StrCat("cannot listen on ", http_listen_->host, ":", http_listen_->port, ": ",
                      http.status().message(), "; choose another --http");
     if (options_.http.has_value()) return Refusal{kExitCannotListen, message};
-    spdlog::warn("no dashboard reason=\"{}\"", message);
+    LogLine(LogLevel::kWarning, "no dashboard", {{"reason", message}});
     return std::nullopt;
   }
   http_ = *std::move(http);
@@ -309,7 +310,7 @@ std::optional<Refusal> Server::ListenForBrowsers() {
   parts.blobs = blobs_.get();
   parts.executor = &executor_;
   http_->Start(std::make_unique<Api>(std::move(parts)));
-  spdlog::info("dashboard ready url=http://{}", address);
+  LogLine(LogLevel::kInfo, "dashboard ready", {{"url", absl::StrCat("http://", address)}});
   return std::nullopt;
 }
 
@@ -322,7 +323,8 @@ void Server::StartWork() {
                        "--server",     "unix:" + directory_->worker_socket(),
                        "--token-file", directory_->worker_token(),
                        "--cache-dir",  directory_->cache(),
-                       "--threads",    absl::StrCat(options_.threads)};
+                       "--threads",    absl::StrCat(options_.threads),
+                       "--log-format", options_.log_format};
   supervisor_ = std::make_unique<Supervisor>(std::move(workers));
 }
 
@@ -349,32 +351,28 @@ void WaitForStopSignal() {
   sigaddset(&stop, SIGINT);
   int signal_number = 0;
   sigwait(&stop, &signal_number);
-  spdlog::info("server stopping signal={}", strsignal(signal_number));
+  LogLine(LogLevel::kInfo, "server stopping", {{"signal", strsignal(signal_number)}});
   // Who cannot wait sends a second one.
   pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);
 }
 
-// gRPC says a lot about what is no trouble of ours, and nothing that a status does not say, too.
-void LogFromGrpc(gpr_log_func_args* args) { spdlog::debug("grpc message=\"{}\"", args->message); }
-
 }  // namespace
 
 int Serve(const ServeOptions& options) {
-  gpr_set_log_function(LogFromGrpc);
   umask(0077);  // what a server keeps is nobody else's to read, its socket nobody's to open
   Server server(options);
   std::optional<Refusal> refusal = server.CheckOptions();
   if (!refusal.has_value()) refusal = server.OpenData();
   if (!refusal.has_value()) refusal = server.Listen();
   if (refusal.has_value()) {
-    std::fprintf(stderr, "lockstepd: %s\n", refusal->message.c_str());
+    LogRefusal(refusal->message);
     server.Stop();
     return refusal->exit_code;
   }
   server.StartWork();
   WaitForStopSignal();
   server.Stop();
-  spdlog::info("server stopped");
+  LogLine(LogLevel::kInfo, "server stopped");
   return 0;
 }
 

@@ -28,6 +28,7 @@ struct ServeOptions {
   double worker_grace_seconds = 10;  // a lost worker that the server did not start may come back
   int64_t keep_jobs = 0;             // ended jobs beyond the newest so many are deleted; 0: none
   double keep_jobs_days = 0;         // those that ended longer ago are deleted; 0: none
+  std::string log_format = "text";   // of the local workers, too: "text" or "json"
 };
 
 // Runs a server until SIGTERM or SIGINT, which the caller must have blocked before any thread was

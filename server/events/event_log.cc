@@ -1,7 +1,6 @@
 #include "server/events/event_log.h"
 
 #include <fcntl.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -11,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/events/crc32c.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 namespace {
@@ -71,6 +71,7 @@ std::string Promised(const v1::Event& event) {
     return epoch.SerializeAsString();
   }
   if (event.has_batch_norm()) return event.batch_norm().SerializeAsString();
+  if (event.has_weights()) return event.weights().SerializeAsString();
   return event.text().SerializeAsString();
 }
 
@@ -108,8 +109,10 @@ absl::Status EventLog::Load() {
     damaged = rest.size() == window->size();  // a window holds at least one whole record
   }
   if (damaged) {
-    spdlog::warn("event log cut path={} bytes_dropped={} last_sequence={}", file_.path(),
-                 *size - ends_.back(), ends_.size() - 1);
+    LogLine(LogLevel::kWarning, "event log cut",
+            {{"path", file_.path()},
+             {"bytes_dropped", *size - ends_.back()},
+             {"last_sequence", ends_.size() - 1}});
     if (absl::Status s = file_.Truncate(ends_.back()); !s.ok()) return s;
   }
   // A server that was killed may have written these records but not waited for the disk.
@@ -120,6 +123,7 @@ std::optional<EventLog::Key> EventLog::KeyOf(const v1::Event& event) {
   if (event.has_step()) return Key{kStep, event.step().step()};
   if (event.has_epoch()) return Key{kEpoch, event.epoch().epoch()};
   if (event.has_batch_norm()) return Key{kBatchNorm, event.batch_norm().epoch()};
+  if (event.has_weights()) return Key{kWeights, event.weights().epoch()};
   if (event.has_text() && event.text().step() > 0) return Key{kText, event.text().step()};
   if (event.has_profile()) return Key{kProfile, event.attempt()};
   return std::nullopt;
@@ -173,11 +177,12 @@ absl::StatusOr<bool> EventLog::IsReplay(const v1::Event& event,
                        [&](const Place& place) { return place.number == key->number; });
   }
 
-  const std::string what = key->kind == kStep    ? absl::StrCat("step ", key->number)
-                           : key->kind == kEpoch ? absl::StrCat("epoch ", key->number)
-                           : key->kind == kBatchNorm
-                               ? absl::StrCat("the BatchNorm report of epoch ", key->number)
-                               : absl::StrCat("the text of step ", key->number);
+  const std::string what =
+      key->kind == kStep        ? absl::StrCat("step ", key->number)
+      : key->kind == kEpoch     ? absl::StrCat("epoch ", key->number)
+      : key->kind == kBatchNorm ? absl::StrCat("the BatchNorm report of epoch ", key->number)
+      : key->kind == kWeights   ? absl::StrCat("the weight report of epoch ", key->number)
+                                : absl::StrCat("the text of step ", key->number);
   const std::string promised = Promised(event);
   const int64_t on_disk = last_sequence();
   auto place = std::lower_bound(places.begin(), places.end(), key->number,

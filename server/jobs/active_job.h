@@ -51,6 +51,7 @@ struct ActiveJob {
   // Attempts lost in a row without getting further than step `furthest`.
   int losses = 0;
   int64_t furthest = 0;
+  int64_t counted_step = 0;  // steps up to this one are in the log, and in Metrics
 
   std::vector<v1::Checkpoint> checkpoints;  // that are kept, newest first
 

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <google/protobuf/util/message_differencer.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -11,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/jobs/job_state.h"
 #include "server/store/files.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 namespace {
@@ -81,8 +81,10 @@ absl::Status JobCurves::Follow(Entry& entry, bool ended) {
   if (!entry.whole) return absl::OkStatus();
   const absl::Status kept =
       WriteFileAtomically(FileOf(entry.id), entry.curves.Save().SerializeAsString(), /*mode=*/0600);
-  if (!kept.ok())
-    spdlog::warn("cannot keep curves job={} status=\"{}\"", entry.id, kept.ToString());
+  if (!kept.ok()) {
+    LogLine(LogLevel::kWarning, "cannot keep curves",
+            {{"job", entry.id}, {"trace_id", entry.trace_id}, {"status", kept}});
+  }
   return absl::OkStatus();
 }
 

@@ -56,9 +56,11 @@ class JobCurves {
   static constexpr int64_t kDetailEvents = 20'000;
 
   struct Entry {
-    explicit Entry(const v1::Job& job) : id(job.id()), create_time(job.create_time()) {}
+    explicit Entry(const v1::Job& job)
+        : id(job.id()), trace_id(job.trace_id()), create_time(job.create_time()) {}
 
     const std::string id;
+    const std::string trace_id;                     // for logs
     const google::protobuf::Timestamp create_time;  // a deleted job's id may be used again
     absl::Mutex mu;
     Curves curves ABSL_GUARDED_BY(mu);

@@ -129,9 +129,10 @@ class EventHub::Topic : public std::enable_shared_from_this<Topic> {
 
   asio::awaitable<void> Read() {
     const std::shared_ptr<Topic> self = shared_from_this();
-    auto chunk = co_await RunOn(hub_.executor_, [log = log_, next = next_] {
+    const auto read = [log = log_, next = next_] {
       return ReadChunk(*log, next, /*steps_after=*/0);
-    });
+    };
+    auto chunk = co_await RunOn(hub_.executor_, read);
     if (chunk.ok()) {
       recent_.push_back(*chunk);
       recent_bytes_ += (*chunk)->text.size();
@@ -174,19 +175,20 @@ asio::awaitable<absl::StatusOr<EventHub::Piece>> EventHub::Watch::Next() {
       }
       if (next_ >= topic_->next()) {
         if (co_await topic_->Wait()) continue;
-        static const auto kComment = std::make_shared<const std::string>(":\n\n");
-        co_return Piece{kComment};
+        Piece comment = {std::make_shared<const std::string>(":\n\n")};
+        co_return comment;
       }
     }
-    auto chunk = co_await RunOn(hub_.executor_, [log = log_, first = next_, after = steps_after_] {
+    const auto read = [log = log_, first = next_, after = steps_after_] {
       return ReadChunk(*log, first, after);
-    });
+    };
+    auto chunk = co_await RunOn(hub_.executor_, read);
     if (!chunk.ok()) co_return chunk.status();
     const bool caught_up = next_ == (*chunk)->next;
     next_ = (*chunk)->next;
     if (!(*chunk)->text.empty()) {
-      co_return Piece{std::shared_ptr<const std::string>(*chunk, &(*chunk)->text), 0,
-                      (*chunk)->end};
+      Piece piece = From(*chunk, (*chunk)->first);
+      co_return piece;
     }
     if (caught_up && topic_ == nullptr) topic_ = hub_.TopicOf(log_, next_);
   }

@@ -4,7 +4,6 @@
 
 #include <google/protobuf/struct.pb.h>
 #include <google/protobuf/util/json_util.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
@@ -205,14 +204,14 @@ asio::awaitable<bool> HttpServer::Impl::ServeOne(beast::tcp_stream& stream,
   stream.expires_after(kRequestTime);
   co_await http::async_read_header(stream, buffer, parser, token);
   if (error == http::error::header_limit) {
-    co_await Send(stream, ErrorAnswer(absl::OutOfRangeError("the header is too large"), 431), false,
-                  false);
-    co_return false;
+    HttpAnswer refusal = ErrorAnswer(absl::OutOfRangeError("the header is too large"), 431);
+    co_return co_await Send(stream, std::move(refusal), false, false);
   }
-  if (error.category() == beast::http::make_error_code(http::error::end_of_stream).category() &&
-      error && error != http::error::end_of_stream) {
-    co_await Send(stream, ErrorAnswer(absl::InvalidArgumentError(error.message())), false, false);
-    co_return false;
+  // What is no HTTP, other than an end between two requests.
+  if (error && error != http::error::end_of_stream && error != http::error::partial_message &&
+      error.category() == http::make_error_code(http::error::end_of_stream).category()) {
+    HttpAnswer refusal = ErrorAnswer(absl::InvalidArgumentError(error.message()));
+    co_return co_await Send(stream, std::move(refusal), false, false);
   }
   if (error) co_return false;
 
@@ -289,8 +288,8 @@ asio::awaitable<HttpAnswer> HttpServer::Impl::Answer(const Header& header,
                               : TextAnswer(503, absl::StrJoin(missing, "\n") + "\n");
   }
   if (path == "metrics") {
-    const absl::StatusOr<std::string> text = co_await RunOn(
-        executor_, [this]() -> absl::StatusOr<std::string> { return options_.metrics(); });
+    const auto write = [this]() -> absl::StatusOr<std::string> { return options_.metrics(); };
+    const absl::StatusOr<std::string> text = co_await RunOn(executor_, write);
     if (!text.ok()) co_return ErrorAnswer(text.status());
     HttpAnswer answer = TextAnswer(200, *text);
     answer.content_type = "text/plain; version=0.0.4; charset=utf-8";
@@ -365,8 +364,8 @@ asio::awaitable<bool> HttpServer::Impl::Send(beast::tcp_stream& stream, HttpAnsw
 asio::awaitable<bool> HttpServer::Impl::SendBlob(beast::tcp_stream& stream,
                                                  const BlobStore::Reader& blob) {
   for (int64_t offset = 0; offset < blob.size_bytes();) {
-    const absl::StatusOr<std::string> piece =
-        co_await RunOn(executor_, [&blob, offset] { return blob.Read(offset, kBlobPiece); });
+    const auto read = [&blob, offset] { return blob.Read(offset, kBlobPiece); };
+    const absl::StatusOr<std::string> piece = co_await RunOn(executor_, read);
     if (!piece.ok() || piece->empty()) co_return false;
     error_code error;
     stream.expires_after(kWriteTime);

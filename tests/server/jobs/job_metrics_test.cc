@@ -60,6 +60,32 @@ TEST_F(JobMetricsTest, AStepCountsOnceHoweverOftenItIsTrained) {
   EXPECT_EQ(Count("lockstep_events_total"), static_cast<double>(Events("a").size()));
 }
 
+TEST_F(JobMetricsTest, StepsBetweenTheLastRecordAndACheckpointCountToo) {
+  Submit("a");
+  {
+    FakeWorker worker(manager_.get());
+    worker.ReportStep(worker.last(), 1, 0.5);
+    worker.ReportCheckpoint(worker.last(), 2, AddBlob("12345"));
+  }
+  FakeWorker worker(manager_.get());
+  worker.ReportStep(worker.last(), 3, 0.3);
+  EXPECT_EQ(Count("lockstep_steps_total"), 3);
+}
+
+TEST_F(JobMetricsTest, AStepThatWasLoggedBeforeARestartDoesNotCountAgain) {
+  Submit("a");
+  {
+    FakeWorker worker(manager_.get());
+    worker.ReportStep(worker.last(), 2, 0.5);
+  }
+  Start();
+  FakeWorker worker(manager_.get());
+  worker.ReportStep(worker.last(), 2, 0.5);
+  EXPECT_EQ(Count("lockstep_steps_total"), 0);
+  worker.ReportStep(worker.last(), 3, 0.4);
+  EXPECT_EQ(Count("lockstep_steps_total"), 1);
+}
+
 TEST_F(JobMetricsTest, TheTimeInTheQueueEndsWithTheAssignment) {
   Submit("a");
   Advance(std::chrono::seconds(7));

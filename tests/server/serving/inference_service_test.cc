@@ -96,7 +96,7 @@ class InferenceServiceTest : public ::testing::Test {
 
   Executor executor_{1};
   Metrics metrics_;
-  Gate gate_{"", &executor_, &metrics_};
+  Gate gate_{"", &executor_, "", &metrics_};
   PuppetSource source_{{{"m", {1, 3}}, {"broken", {1}}}};
   std::unique_ptr<ModelRepository> repository_;
   std::unique_ptr<InferenceService> service_;

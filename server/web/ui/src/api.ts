@@ -73,11 +73,30 @@ export interface Event {
   text?: { severity?: "INFO" | "WARNING" | "ERROR"; text: string; step?: Num };
   batch_norm?: BatchNormReport;
   checkpoint?: { step: Num; size_bytes: Num; stall_ms?: Num; save_ms?: Num };
+  weights?: WeightReport;
 }
+
+export interface TensorHistogram {
+  name: string;
+  count?: Num;
+  not_finite?: Num;
+  min?: Num;
+  max?: Num;
+  sum?: Num;
+  sum_of_squares?: Num;
+  buckets?: Num[];
+}
+
+export interface WeightReport { epoch: Num; step: Num; tensors: TensorHistogram[] }
+
+// Columns of equal length.
+export interface Columns { step: Num[]; time: Num[]; value: Num[] }
+export interface SeriesAnswer { curves: Record<string, Columns>; last_sequence: number }
 
 export interface ModelVersion {
   name: string;
   version: Num;
+  spec?: unknown;
   weights?: { size_bytes?: Num; sha256?: string };
   receipt?: { job_id: string; state_hash: string; steps: Num; build?: string; [field: string]: unknown };
   metrics?: Metric[];
@@ -90,6 +109,7 @@ export interface Worker {
   cores?: Num;
   job_id?: string;
   attempt?: Num;
+  job_threads?: Num;
   held?: boolean;
   supervised?: boolean;
   build?: string;
@@ -151,12 +171,13 @@ export async function get<T>(path: string): Promise<T> {
   return (await request(path)).json();
 }
 
-export async function post(path: string, body: object = {}): Promise<void> {
-  await request(path, {
+export async function post<T>(path: string, body: object = {}): Promise<T> {
+  const response = await request(path, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
   });
+  return response.json();
 }
 
 export async function logIn(token: string): Promise<void> {
@@ -164,4 +185,5 @@ export async function logIn(token: string): Promise<void> {
   update({ needsToken: false });
 }
 
+export const modelPath = (name: string, rest = "") => `/api/models/${encodeURIComponent(name)}${rest}`;
 export const jobPath = (id: string, rest = "") => `/api/jobs/${encodeURIComponent(id)}${rest}`;

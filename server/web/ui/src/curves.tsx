@@ -14,10 +14,15 @@ const titles: Record<string, string> = {
 };
 const smoothed = new Set(["gradient_norm", "samples_per_second", "step_ms"]);
 
-// "val_loss" is drawn in the plot of "loss"; metrics come first, then what is about the run.
+// "val_loss" and "epoch_loss" are drawn in the plot of "loss"; metrics come first, then what is about
+// the run. The BatchNorm view has its own.
 function plotNames(runs: Run[]): string[] {
   const names = new Set<string>();
-  for (const run of runs) for (const name of run.curves.keys()) names.add(name.replace(/^val_/, ""));
+  for (const run of runs) {
+    for (const name of run.curves.keys()) {
+      if (!name.startsWith("batch_norm/")) names.add(name.replace(/^(val|epoch)_/, ""));
+    }
+  }
   for (const part of parts) names.delete(part);
   if (runs.length === 1) names.delete("step_ms");
   const rank = (name: string) => (name === "loss" ? 0 : name in titles ? 2 : 1);
@@ -69,7 +74,8 @@ export function Curves({ runs, version }: { runs: Run[]; version: number }) {
     const both = runs.some((run) => run.curve(`val_${name}`));
     runs.forEach((run, i) => {
       const single = runs.length === 1;
-      const train = run.curve(name);
+      // Some metrics exist for whole epochs only.
+      const train = run.curve(name) ?? run.curve(`epoch_${name}`);
       const validation = run.curve(`val_${name}`);
       if (train) {
         const label = !single ? run.id : both ? "training" : name.replaceAll("_", " ");

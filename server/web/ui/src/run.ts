@@ -1,24 +1,17 @@
 // A job's curves, reports and log: what /series had when it was opened, then what /events adds.
-import { ended, get, jobPath, num, reportLost, type BatchNormReport, type Event, type Job, type Num } from "./api";
+import { ended, get, jobPath, num, reportLost, type BatchNormReport, type Event, type Job, type Num, type SeriesAnswer, type WeightReport } from "./api";
 import { append, refine, type Series } from "./series";
 
-interface Columns { step: Num[]; time: Num[]; value: Num[] }
-
-// Every curve of the answer: those under "metrics" and those beside it.
-function read(answer: Record<string, unknown>): Map<string, Series> {
-  const { metrics, ...others } = answer as { metrics?: Record<string, Columns> } & Record<string, Columns>;
-  const curves = new Map<string, Series>();
-  for (const [name, c] of Object.entries({ ...metrics, ...others })) {
-    if (!Array.isArray(c?.step)) continue;
-    curves.set(name, { step: c.step.map(num), time: c.time.map(num), value: c.value.map(num) });
-  }
-  return curves;
+function read(answer: SeriesAnswer): Map<string, Series> {
+  return new Map(Object.entries(answer.curves).map(([name, c]) =>
+    [name, { step: c.step.map(num), time: c.time.map(num), value: c.value.map(num) }]));
 }
 
 export class Run {
   curves = new Map<string, Series>();
   log: Event[] = [];                       // all but step records
   reports: BatchNormReport[] = [];
+  weights: WeightReport[] = [];
   error = "";
   private detail = new Map<string, Series>();
   private source: EventSource | null = null;
@@ -60,7 +53,7 @@ export class Run {
     if (range) {
       const [from, to] = range.map(Math.round);
       const query = `/series?points=${this.points}&from_step=${from}&to_step=${to}`;
-      this.detail = await get<Record<string, unknown>>(jobPath(this.id, query)).then(read, () => new Map());
+      this.detail = await get<SeriesAnswer>(jobPath(this.id, query)).then(read, () => new Map());
     }
     this.notify();
   }
@@ -77,8 +70,7 @@ export class Run {
 
   private async load() {
     try {
-      const answer = await get<Record<string, unknown>>(jobPath(this.id, `/series?points=${this.points}`));
-      this.curves = read(answer);
+      this.curves = read(await get<SeriesAnswer>(jobPath(this.id, `/series?points=${this.points}`)));
       this.error = "";
     } catch (error) {
       this.error = (error as Error).message;
@@ -121,9 +113,10 @@ export class Run {
       this.log.push(event);
     }
     for (const m of epoch?.metrics ?? []) {
-      if (m.name.startsWith("val_")) add(m.name, epoch!.step, m.value);
+      add(m.name.startsWith("val_") ? m.name : `epoch_${m.name}`, epoch!.step, m.value);
     }
     if (event.batch_norm) this.reports.push(event.batch_norm);
+    if (event.weights) this.weights.push(event.weights);
     this.notify();
   }
 

@@ -52,6 +52,7 @@ export function BatchNorm({ reports, version }: { reports: BatchNormReport[]; ve
               <tr>
                 <th>Layer</th><th class="number">Channels</th><th class="number">Dead</th>
                 <th class="number">Mean drift, σ</th><th class="number">Most, σ</th><th class="number">in channel</th>
+                <th class="number">Greatest variance</th>
               </tr>
             </thead>
             <tbody>
@@ -78,6 +79,7 @@ function LayerRow({ layer }: { layer: BatchNormLayer }) {
   const channels = num(layer.channels);
   const drift = num(layer.mean_drift);
   const most = num(layer.max_drift);
+  const explosion = num(layer.batch_variance.max);
   return (
     <tr>
       <td>{layer.layer}</td>
@@ -86,6 +88,7 @@ function LayerRow({ layer }: { layer: BatchNormLayer }) {
       <td class="number"><Mark grade={grade(drift, 0.3, 1)} /> {format.value(drift)}</td>
       <td class="number"><Mark grade={grade(most, 1.5, 4)} /> {format.value(most)}</td>
       <td class="number">{num(layer.max_drift_channel)}</td>
+      <td class="number"><Mark grade={grade(explosion, 1e4, 1e6)} /> {format.value(explosion)}</td>
     </tr>
   );
 }

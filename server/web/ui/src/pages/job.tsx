@@ -7,8 +7,9 @@ import * as format from "../format";
 import { link, setQuery, useRoute } from "../route";
 import { Run } from "../run";
 import { BatchNorm } from "./batch_norm";
+import { Weights } from "./weights";
 
-const tabs = [["", "Curves"], ["bn", "BatchNorm"], ["log", "Log"], ["spec", "Spec"]] as const;
+const tabs = [["", "Curves"], ["bn", "BatchNorm"], ["weights", "Weights"], ["log", "Log"], ["spec", "Spec"]] as const;
 
 export function JobPage({ id }: { id: string }) {
   const tab = useRoute().query.get("tab") ?? "";
@@ -39,6 +40,7 @@ export function JobPage({ id }: { id: string }) {
       </nav>
       {tab === "" && <Curves runs={runs.list} version={version} />}
       {tab === "bn" && <BatchNorm reports={run.reports} version={version} />}
+      {tab === "weights" && <Weights reports={run.weights} />}
       {tab === "log" && <Log events={run.log} />}
       {tab === "spec" && <Spec job={job} />}
     </main>

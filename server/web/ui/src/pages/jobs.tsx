@@ -1,6 +1,6 @@
 // The table of jobs, and several jobs' curves over each other.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ended, get, jobPath, num, type Job, type JobState } from "../api";
+import { ended, get, jobPath, num, type Job, type JobState, type SeriesAnswer } from "../api";
 import { Sparkline } from "../chart";
 import { Controls, Labels, Progress, State, labels, metric, rate, since, standing, stateName, usePoll } from "../common";
 import { Choice, Curves } from "../curves";
@@ -25,9 +25,9 @@ function useBest(jobs: Job[]): Map<string, Best> {
       if (!name || (last !== undefined && (last === Infinity || Date.now() - last < 5000))) continue;
       asked.current.set(job.id, ended(job) ? Infinity : Date.now());
       busy.current++;
-      get<{ metrics: Record<string, { value: (number | string)[] }> }>(jobPath(job.id, "/series?points=60"))
-        .then(({ metrics }) => {
-          const history = (metrics[name]?.value ?? []).map(num);
+      get<SeriesAnswer>(jobPath(job.id, `/series?points=60&names=${encodeURIComponent(name)}`))
+        .then(({ curves }) => {
+          const history = (curves[name]?.value ?? []).map(num);
           const finite = history.filter(Number.isFinite);
           const best = lowerIsBetter(name) ? Math.min(...finite) : Math.max(...finite);
           setFound((old) => new Map(old).set(job.id, { metric: name, best, history }));

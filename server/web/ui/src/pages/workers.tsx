@@ -1,16 +1,18 @@
-import { num, type Worker } from "../api";
+import { num, type Num, type Worker } from "../api";
 import { usePoll } from "../common";
 import { link } from "../route";
 
 export function Workers() {
-  const { data, error } = usePoll<Worker[]>("/api/workers", 1000);
-  const workers = data ?? [];
+  const { data, error } = usePoll<{ workers?: Worker[]; queued_jobs?: Num }>("/api/workers", 1000);
+  const workers = data?.workers ?? [];
+  const queued = num(data?.queued_jobs);
   const busy = workers.filter((w) => w.job_id).length;
   return (
     <main>
       <div class="controls">
         <h1>Workers</h1>
         {data && <span class="dim">{workers.length} connected, {busy} busy</span>}
+        {data && <a href={link(["jobs"], { state: "QUEUED" })}>{queued === 1 ? "1 job waits" : `${queued} jobs wait`}</a>}
       </div>
       {error && !data && <p class="problem" role="alert">{error}</p>}
       {data && workers.length === 0 && <p class="empty">No worker is connected: jobs wait.</p>}
@@ -23,6 +25,7 @@ export function Workers() {
 
 function Card({ worker: w }: { worker: Worker }) {
   const threads = num(w.threads);
+  const busy = w.job_id ? num(w.job_threads) : 0;
   return (
     <article class="card">
       <h2>{w.name}</h2>
@@ -35,8 +38,8 @@ function Card({ worker: w }: { worker: Worker }) {
         )}
         {w.held && <span class="label">held</span>}
       </p>
-      <div class={`threads ${w.job_id ? "busy" : ""}`} role="img" aria-label={`${threads} threads`}>
-        {Array.from({ length: Math.min(threads, 64) }, (_, i) => <i key={i} />)}
+      <div class="threads" role="img" aria-label={`${busy} of ${threads} threads busy`}>
+        {Array.from({ length: Math.min(threads, 64) }, (_, i) => <i key={i} class={i < busy ? "busy" : ""} />)}
       </div>
       <p class="dim">
         {threads} threads{w.cores ? ` on ${num(w.cores)} cores` : ""} · {w.supervised ? "this server's own" : "joined"}
