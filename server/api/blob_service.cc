@@ -35,6 +35,7 @@ class Upload final : public grpc::ServerReadReactor<v1::WriteBlobRequest> {
 
  private:
   void Take() {
+    gate_.CountReceived(call_, request_);
     if (first_) {
       first_ = false;
       blob_ = request_.blob();
@@ -135,6 +136,7 @@ class Download final : public grpc::ServerWriteReactor<v1::ReadBlobResponse> {
     response_.set_total_bytes(reader_->size_bytes());
     offset_ += static_cast<int64_t>(data->size());
     response_.set_data(*std::move(data));
+    gate_.CountSent(call_, response_);
     StartWrite(&response_);
   }
 
@@ -154,7 +156,7 @@ class Download final : public grpc::ServerWriteReactor<v1::ReadBlobResponse> {
 grpc::ServerUnaryReactor* BlobService::StatBlob(grpc::CallbackServerContext* context,
                                                 const v1::StatBlobRequest* request,
                                                 v1::StatBlobResponse* response) {
-  return gate_.Unary(context, "BlobService.StatBlob", [=, this] {
+  return gate_.Unary(context, "BlobService.StatBlob", {request, response}, [=, this] {
     absl::StatusOr<v1::StatBlobResponse> found = blobs_.Stat(request->blob());
     if (found.ok()) *response = *std::move(found);
     return found.status();

@@ -155,7 +155,7 @@ absl::StatusOr<v1::Dataset> DatasetService::Create(const v1::Dataset& given) {
 grpc::ServerUnaryReactor* DatasetService::CreateDataset(grpc::CallbackServerContext* context,
                                                         const v1::CreateDatasetRequest* request,
                                                         v1::Dataset* response) {
-  return gate_.Unary(context, "DatasetService.CreateDataset", [=, this] {
+  return gate_.Unary(context, "DatasetService.CreateDataset", {request, response}, [=, this] {
     absl::StatusOr<v1::Dataset> created = Create(request->dataset());
     if (created.ok()) *response = *std::move(created);
     return created.status();
@@ -165,7 +165,7 @@ grpc::ServerUnaryReactor* DatasetService::CreateDataset(grpc::CallbackServerCont
 grpc::ServerUnaryReactor* DatasetService::GetDataset(grpc::CallbackServerContext* context,
                                                      const v1::GetDatasetRequest* request,
                                                      v1::Dataset* response) {
-  return gate_.Unary(context, "DatasetService.GetDataset", [=, this] {
+  return gate_.Unary(context, "DatasetService.GetDataset", {request, response}, [=, this] {
     absl::StatusOr<v1::Dataset> found = store_.GetDataset(request->name());
     if (found.ok()) *response = *std::move(found);
     return found.status();
@@ -173,14 +173,16 @@ grpc::ServerUnaryReactor* DatasetService::GetDataset(grpc::CallbackServerContext
 }
 
 grpc::ServerUnaryReactor* DatasetService::ListDatasets(grpc::CallbackServerContext* context,
-                                                       const v1::ListDatasetsRequest*,
+                                                       const v1::ListDatasetsRequest* request,
                                                        v1::ListDatasetsResponse* response) {
-  return gate_.Unary(context, "DatasetService.ListDatasets", [=, this]() -> absl::Status {
-    absl::StatusOr<std::vector<v1::Dataset>> found = store_.ListDatasets();
-    if (!found.ok()) return found.status();
-    for (v1::Dataset& dataset : *found) *response->add_datasets() = std::move(dataset);
-    return absl::OkStatus();
-  });
+  return gate_.Unary(context, "DatasetService.ListDatasets", {request, response},
+                     [=, this]() -> absl::Status {
+                       absl::StatusOr<std::vector<v1::Dataset>> found = store_.ListDatasets();
+                       if (!found.ok()) return found.status();
+                       for (v1::Dataset& dataset : *found)
+                         *response->add_datasets() = std::move(dataset);
+                       return absl::OkStatus();
+                     });
 }
 
 }  // namespace lockstep

@@ -82,13 +82,15 @@ absl::Status Gate::CheckToken(const grpc::ServerContextBase& context) const {
 }
 
 grpc::Status Gate::Finish(const Call& call, const absl::Status& status) {
+  const absl::Duration took = absl::Now() - call.start;
+  metrics_->RpcEnded(call.method, status.code(), took);
   const LogLevel level = LevelOf(status);
   if (WritesLog(level)) {
     LogLine(level, status.ok() ? "rpc" : "rpc failed",
             {{"rpc", call.id},
              {"method", call.method},
              {"code", absl::StatusCodeToString(status.code())},
-             {"ms", absl::ToDoubleMilliseconds(absl::Now() - call.start)},
+             {"ms", absl::ToDoubleMilliseconds(took)},
              {"peer", call.context->peer()},
              {"trace_id", call.trace_id},
              {"error", std::string(status.message())}});
@@ -96,33 +98,50 @@ grpc::Status Gate::Finish(const Call& call, const absl::Status& status) {
   return ToGrpcStatus(status);
 }
 
+void Gate::CountReceived(const Call& call, const google::protobuf::MessageLite& message) {
+  metrics_->RpcReceived(call.method, message.ByteSizeLong());
+}
+
+void Gate::CountSent(const Call& call, const google::protobuf::MessageLite& message) {
+  metrics_->RpcSent(call.method, message.ByteSizeLong());
+}
+
+grpc::Status Gate::FinishUnary(const Call& call, const Messages& messages,
+                               const absl::Status& status) {
+  if (status.ok() && messages.response != nullptr) CountSent(call, *messages.response);
+  return Finish(call, status);
+}
+
 grpc::ServerUnaryReactor* Gate::UnaryAsync(grpc::CallbackServerContext* context,
-                                           std::string_view method,
+                                           std::string_view method, Messages messages,
                                            absl::AnyInvocable<void(Done)> start) {
   Call call(context, method);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (messages.request != nullptr) CountReceived(call, *messages.request);
   if (absl::Status admitted = Admit(call); !admitted.ok()) {
     reactor->Finish(Finish(call, admitted));
     return reactor;
   }
-  start([this, reactor, call = std::move(call)](absl::Status status) {
-    reactor->Finish(Finish(call, status));
+  start([this, reactor, messages, call = std::move(call)](absl::Status status) {
+    reactor->Finish(FinishUnary(call, messages, status));
   });
   return reactor;
 }
 
 grpc::ServerUnaryReactor* Gate::Unary(grpc::CallbackServerContext* context, std::string_view method,
-                                      absl::AnyInvocable<absl::Status()> work) {
+                                      Messages messages, absl::AnyInvocable<absl::Status()> work) {
   const Call call(context, method);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  if (messages.request != nullptr) CountReceived(call, *messages.request);
   if (absl::Status admitted = Admit(call); !admitted.ok()) {
     reactor->Finish(Finish(call, admitted));
     return reactor;
   }
-  const bool posted = executor_->Post([this, reactor, call, work = std::move(work)]() mutable {
-    const LogScope scope(Ids(call));
-    reactor->Finish(Finish(call, RunGuarded(work)));
-  });
+  const bool posted =
+      executor_->Post([this, reactor, messages, call, work = std::move(work)]() mutable {
+        const LogScope scope(Ids(call));
+        reactor->Finish(FinishUnary(call, messages, RunGuarded(work)));
+      });
   if (!posted) {
     reactor->Finish(Finish(call, absl::ResourceExhaustedError("the server is busy; try again")));
   }

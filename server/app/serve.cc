@@ -44,6 +44,7 @@
 #include "server/store/files.h"
 #include "server/store/store.h"
 #include "server/telemetry/log.h"
+#include "server/telemetry/metrics.h"
 #include "server/web/api.h"
 #include "server/web/http_server.h"
 
@@ -85,6 +86,7 @@ class Server {
   std::unique_ptr<grpc::Server> ListenForClients(int* port);
 
   const ServeOptions options_;
+  Metrics metrics_;
   ListenAddress listen_;
   std::optional<ListenAddress> http_listen_;
   std::string token_;
@@ -167,6 +169,7 @@ absl::Status Server::OpenStores() {
   published_ = std::make_unique<PublishedModels>(store_.get(), blobs_.get());
   ModelRepository::Options serving;
   serving.batcher.max_queued_requests = options_.max_queue;
+  serving.batcher.metrics = &metrics_;
   absl::StatusOr<std::unique_ptr<ModelRepository>> models =
       ModelRepository::Start(published_.get(), serving);
   if (!models.ok()) return models.status();
@@ -174,6 +177,7 @@ absl::Status Server::OpenStores() {
 
   JobManager::Options jobs;
   jobs.runs_directory = directory_->runs();
+  jobs.metrics = &metrics_;
   jobs.max_job_memory_bytes = options_.max_job_memory_mb > 0 ? options_.max_job_memory_mb << 20
                                                              : MemoryLimitBytes() / 4 * 3;
   jobs.worker_grace =
@@ -192,6 +196,7 @@ absl::Status Server::OpenStores() {
       JobManager::Create(std::move(jobs), store_.get(), blobs_.get());
   if (!manager.ok()) return manager.status();
   jobs_ = *std::move(manager);
+  metrics_.CollectWorkers([this] { return jobs_->CountWorkers(); });
   curves_ = std::make_unique<JobCurves>(directory_->runs(), jobs_.get());
   return absl::OkStatus();
 }
@@ -205,7 +210,7 @@ std::optional<Refusal> Server::OpenData() {
 
 // Workers find only what they need, on a socket that only this user can open (see Serve).
 std::unique_ptr<grpc::Server> Server::ListenForWorkers() {
-  worker_gate_ = std::make_unique<Gate>(worker_token_, &executor_);
+  worker_gate_ = std::make_unique<Gate>(worker_token_, &executor_, "", &metrics_);
   auto workers = std::make_unique<WorkerService>(worker_token_, jobs_.get());
   workers_ = workers.get();
   services_.push_back(std::move(workers));
@@ -219,7 +224,7 @@ std::unique_ptr<grpc::Server> Server::ListenForWorkers() {
 }
 
 std::unique_ptr<grpc::Server> Server::ListenForClients(int* port) {
-  gate_ = std::make_unique<Gate>(token_, &executor_, DashboardUrl());
+  gate_ = std::make_unique<Gate>(token_, &executor_, DashboardUrl(), &metrics_);
   const int max_message_bytes = options_.max_message_mb << 20;
   std::vector<std::unique_ptr<grpc::Service>> services;
   services.push_back(std::make_unique<BlobService>(gate_.get(), blobs_.get()));
@@ -279,6 +284,7 @@ std::optional<Refusal> Server::ListenForBrowsers() {
   options.port = http_listen_->port;
   options.token = token_;
   options.loopback = http_listen_->loopback;
+  options.metrics = [this] { return metrics_.Text(); };
   options.not_ready = [this]() -> std::vector<std::string> {
     if (models_->Ready()) return {};
     return {"models are being loaded"};

@@ -77,13 +77,14 @@ std::string Promised(const v1::Event& event) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<EventLog>> EventLog::Open(const std::string& path) {
+absl::StatusOr<std::unique_ptr<EventLog>> EventLog::Open(const std::string& path,
+                                                         Metrics* metrics) {
   const std::string directory = std::filesystem::path(path).parent_path();
   if (absl::Status s = CreateDirectory(directory); !s.ok()) return s;
   absl::StatusOr<File> file = File::Open(path, O_RDWR | O_CREAT);
   if (!file.ok()) return file.status();
   if (absl::Status s = SyncDirectory(directory); !s.ok()) return s;
-  auto log = std::unique_ptr<EventLog>(new EventLog(*std::move(file)));
+  auto log = std::unique_ptr<EventLog>(new EventLog(*std::move(file), metrics));
   if (absl::Status s = log->Load(); !s.ok()) return s;
   return log;
 }
@@ -274,6 +275,7 @@ absl::Status EventLog::Append(std::span<v1::Event> events) {
       return s;
     }
     if (ends.empty()) return absl::OkStatus();
+    metrics_->EventsLogged(std::ssize(ends), ends.back() - offset);
     for (const v1::Event& event : events) {
       if (event.has_state()) last_state_ = event;
     }

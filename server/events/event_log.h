@@ -19,6 +19,7 @@
 #include "absl/synchronization/mutex.h"
 #include "lockstep/v1/event.pb.h"
 #include "server/store/files.h"
+#include "server/telemetry/metrics.h"
 
 namespace lockstep {
 
@@ -30,7 +31,8 @@ class EventLog {
  public:
   // Reads what is there, or starts a new file; from the first damaged record on (a crash while
   // writing tears the end) the file is cut off.
-  static absl::StatusOr<std::unique_ptr<EventLog>> Open(const std::string& path);
+  static absl::StatusOr<std::unique_ptr<EventLog>> Open(const std::string& path,
+                                                        Metrics* metrics = Metrics::Unread());
 
   // Gives the events their sequence numbers and time, writes and fsyncs them all at once, then
   // wakes the watchers.
@@ -89,7 +91,7 @@ class EventLog {
     std::function<void()> ready;
   };
 
-  explicit EventLog(File file) : file_(std::move(file)) {}
+  EventLog(File file, Metrics* metrics) : file_(std::move(file)), metrics_(metrics) {}
 
   absl::Status Load();
   // Nothing for events that are never dropped.
@@ -110,6 +112,7 @@ class EventLog {
   void WakeWatchers() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const File file_;
+  Metrics* const metrics_;
 
   // Held by the writer while it waits for the disk, which readers and watchers must not.
   mutable absl::Mutex append_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);

@@ -44,11 +44,14 @@ struct ActiveJob {
   SteadyTime grace_end{};
   std::string lost_because;
 
-  SteadyTime run_begin{};   // of the attempt, or of the time that run_seconds does not have yet
+  // Since when it is in its state, as far as this server has seen it: run_seconds has what was
+  // before.
+  SteadyTime state_begin{};
   SteadyTime not_before{};  // a queued job waits until then, after a loss
   // Attempts lost in a row without getting further than step `furthest`.
   int losses = 0;
   int64_t furthest = 0;
+  int64_t counted_step = 0;  // steps up to this one are in the log, and in Metrics
 
   std::vector<v1::Checkpoint> checkpoints;  // that are kept, newest first
 
@@ -69,6 +72,7 @@ struct ConnectedWorker {
   // Since when the disk has not taken down what it says, if that is so.
   bool held = false;
   SteadyTime held_since{};
+  SteadyTime last_message{};  // or when it got its job, if that came after
 };
 
 // "host:pid".

@@ -12,6 +12,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "core/training/explain.h"
 #include "core/training/job_plan.h"
 #include "server/jobs/job_events.h"
@@ -44,13 +45,18 @@ JobManager::JobManager(Options options, Store* store, BlobStore* blobs)
     : options_(std::move(options)),
       store_(store),
       blobs_(blobs),
-      logs_(options_.runs_directory),
-      ended_logs_(options_.runs_directory) {}
+      logs_(options_.runs_directory, options_.metrics),
+      ended_logs_(options_.runs_directory, options_.metrics) {}
 
 JobManager::~JobManager() = default;
 
 absl::Status JobManager::Load() {
   absl::MutexLock lock(&mu_);
+  for (int state = v1::QUEUED; state <= v1::JobState_MAX; ++state) {
+    absl::StatusOr<int64_t> jobs = store_->CountJobs(static_cast<v1::JobState>(state));
+    if (!jobs.ok()) return jobs.status();
+    options_.metrics->SetJobs(static_cast<v1::JobState>(state), *jobs);
+  }
   absl::StatusOr<std::vector<v1::Job>> jobs = store_->ListUnfinishedJobs();
   if (!jobs.ok()) return jobs.status();
   for (v1::Job& job : *jobs) {
@@ -70,13 +76,16 @@ absl::Status JobManager::LoadJob(v1::Job job) {
   ActiveJob& active = active_[job.id()];
   active.job = std::move(job);
   active.age = next_age_++;
+  active.state_begin = options_.now();
   active.checkpoints = *std::move(checkpoints);
+  active.counted_step = active.job.progress().step();
   if (active.job.state() == v1::QUEUED) queue_.insert(PlaceOf(active));
   if (active.job.state() != v1::RUNNING) return absl::OkStatus();
 
   absl::StatusOr<std::shared_ptr<EventLog>> log = LogOf(active);
   if (log.ok()) {
     RestoreProgress(**log, active.job);
+    active.counted_step = active.job.progress().step();
     active.log = *std::move(log);
   } else if (IsStorageFailure(log.status())) {
     // The job waits until its log can be opened: no worker gets it before.
@@ -86,7 +95,6 @@ absl::Status JobManager::LoadJob(v1::Job job) {
     return Change(active, JobCommand::kFail,
                   absl::StrCat("its event log is not usable: ", log.status().ToString()));
   }
-  active.run_begin = options_.now();
   // No clock of ours has seen how long the attempt ran; until its newest checkpoint it did.
   if (!active.checkpoints.empty()) {
     const auto ran = active.checkpoints.front().create_time() - active.job.start_time();
@@ -163,7 +171,9 @@ absl::StatusOr<v1::Job> JobManager::Submit(const v1::SubmitJobRequest& request,
   ActiveJob& active = active_[id];
   active.job = job;
   active.age = next_age_++;
+  active.state_begin = options_.now();
   queue_.insert(PlaceOf(active));
+  options_.metrics->JobMoved(v1::JOB_STATE_UNSPECIFIED, job.state());
   if (absl::StatusOr<std::shared_ptr<EventLog>> log = LogOf(active); !log.ok()) {
     LogJob(LogLevel::kError, "cannot write a job's log", job, {{"status", log.status()}});
   }
@@ -318,6 +328,21 @@ void JobManager::Weights(const std::string& id, WeightsCallback done) {
   v1::ServerMessage message;
   message.mutable_snapshot_request()->set_request_id(active.snapshot_request);
   Send(active, std::move(message));
+}
+
+Metrics::Workers JobManager::CountWorkers() {
+  Metrics::Workers count;
+  absl::MutexLock lock(&mu_);
+  for (const auto& [id, worker] : workers_) {
+    if (worker.job_id.empty()) {
+      ++count.idle;
+      continue;
+    }
+    ++(worker.held ? count.held : count.busy);
+    const absl::Duration silence = absl::FromChrono(options_.now() - worker.last_message);
+    count.longest_silence = std::max(count.longest_silence, silence);
+  }
+  return count;
 }
 
 v1::ListWorkersResponse JobManager::Workers() {

@@ -22,6 +22,7 @@
 #include "server/jobs/run_logs.h"
 #include "server/store/blob_store.h"
 #include "server/store/store.h"
+#include "server/telemetry/metrics.h"
 
 namespace lockstep {
 
@@ -49,6 +50,7 @@ class JobManager {
     std::function<void(const std::string& name, int64_t version)> on_published;
     // Told of every change of a job's state, once its log has it; like on_published.
     std::function<void(const v1::Job& job)> on_changed;
+    Metrics* metrics = Metrics::Unread();
     std::function<SteadyTime()> now = &std::chrono::steady_clock::now;
   };
   // Takes up the jobs in the store: those that ran when the last server ended wait for their
@@ -83,6 +85,7 @@ class JobManager {
   // manager.
   void Weights(const std::string& id, WeightsCallback done) ABSL_LOCKS_EXCLUDED(mu_);
   v1::ListWorkersResponse Workers() ABSL_LOCKS_EXCLUDED(mu_);
+  Metrics::Workers CountWorkers() ABSL_LOCKS_EXCLUDED(mu_);
 
   // --- For workers. ---
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "server/jobs/job_events.h"
 #include "server/jobs/job_manager.h"
 #include "server/telemetry/log.h"
@@ -36,7 +37,7 @@ absl::Status JobManager::Change(ActiveJob& active, JobCommand command, std::stri
     job.clear_worker();
   }
   if (before == v1::RUNNING) {
-    job.set_run_seconds(job.run_seconds() + SecondsSince(active.run_begin, options_.now()));
+    job.set_run_seconds(job.run_seconds() + SecondsSince(active.state_begin, options_.now()));
   }
   if (HasEnded(*next)) *job.mutable_end_time() = TimeUtil::GetCurrentTime();
   if (publish != nullptr) {
@@ -48,7 +49,11 @@ absl::Status JobManager::Change(ActiveJob& active, JobCommand command, std::stri
   if (!status.ok()) return status;
   queue_.erase(PlaceOf(active));
   active.job = std::move(job);
-  active.run_begin = options_.now();
+  const SteadyTime before_begin = std::exchange(active.state_begin, options_.now());
+  options_.metrics->JobMoved(before, *next);
+  if (*next == v1::RUNNING) {
+    options_.metrics->JobStarted(absl::FromChrono(active.state_begin - before_begin));
+  }
   if (*next == v1::QUEUED) queue_.insert(PlaceOf(active));
   LogJob(LogLevel::kInfo, "job changed", active.job,
          {{"state", v1::JobState_Name(*next)},
@@ -115,10 +120,13 @@ void JobManager::Forget(ActiveJob& active) {
 
 absl::Status JobManager::DeleteEnded(const std::string& id) {
   absl::MutexLock ended_logs_lock(&ended_logs_mu_);  // nobody opens it meanwhile
+  absl::StatusOr<v1::Job> job = store_->GetJob(id);
+  if (!job.ok()) return job.status();
   absl::StatusOr<std::vector<v1::Checkpoint>> checkpoints = store_->ListCheckpoints(id);
   if (!checkpoints.ok()) return checkpoints.status();
   // The record first: files without a record are only waste.
   if (absl::Status status = store_->DeleteJob(id); !status.ok()) return status;
+  options_.metrics->JobMoved(job->state(), v1::JOB_STATE_UNSPECIFIED);
   for (const v1::Checkpoint& checkpoint : *checkpoints) DropBlob(checkpoint.blob().sha256());
   if (absl::Status status = ended_logs_.Delete(id); !status.ok()) {
     LogLine(LogLevel::kWarning, "cannot delete a run", {{"job", id}, {"status", status}});

@@ -134,6 +134,7 @@ absl::Status JobManager::Assign(ActiveJob& active, WorkerId id, ConnectedWorker&
   worker.job_id = active.job.id();
   worker.attempt = active.job.attempt();
   worker.threads = threads;
+  worker.last_message = options_.now();
   Send(active, std::move(message));
   return absl::OkStatus();
 }
@@ -152,11 +153,12 @@ void JobManager::Lose(ActiveJob& active, const std::string& reason) {
   if (losses >= kMaxLosses) {
     status = Change(active, JobCommand::kFail,
                     absl::StrCat("given up after ", losses, " lost workers in a row; ", reason));
-    if (status.ok()) return;  // `active` is gone
+    if (status.ok()) return options_.metrics->AttemptLost();  // `active` is gone
   } else {
     const v1::Job before = active.job;
     status = Change(active, JobCommand::kRequeue, reason);
     if (status.ok()) {
+      options_.metrics->AttemptLost();
       const int64_t from = active.checkpoints.empty() ? 0 : active.checkpoints.front().step();
       LogText(
           active, v1::Text::WARNING,

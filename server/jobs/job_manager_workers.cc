@@ -54,6 +54,7 @@ WorkerId JobManager::Join(const v1::WorkerMessage& message, WorkerLink* link) {
   worker.hello = message.hello();
   worker.hello.clear_token();
   worker.link = link;
+  worker.last_message = options_.now();
   worker.join_time = google::protobuf::util::TimeUtil::GetCurrentTime();
   LogLine(LogLevel::kInfo, "worker joined",
           {{"worker", WorkerName(worker.hello)},
@@ -105,6 +106,7 @@ void JobManager::Rejoin(WorkerId id, ConnectedWorker& worker, const v1::WorkerMe
 absl::Status JobManager::Handle(WorkerId id, const v1::WorkerMessage& message) {
   absl::MutexLock lock(&mu_);
   ConnectedWorker& worker = workers_.at(id);
+  worker.last_message = options_.now();
   if (worker.job_id != message.job_id() || worker.attempt != message.attempt()) {
     return absl::OkStatus();
   }
@@ -249,6 +251,10 @@ absl::Status JobManager::HandleReport(ActiveJob& active, const v1::Report& repor
   if (!status.ok()) return status;
   for (const v1::Event& event : events) {
     UpdateProgress(event, active.job);
+    if (const int64_t steps = active.job.progress().step() - active.counted_step; steps > 0) {
+      options_.metrics->Trained(steps, steps * active.job.spec().training().batch_size());
+      active.counted_step += steps;
+    }
     if (!event.has_epoch() || !active.job.spec().has_verification()) continue;
     std::string difference = Difference(active.job.spec().verification(), event.epoch());
     if (!difference.empty()) return Change(active, JobCommand::kFail, std::move(difference));
@@ -291,6 +297,7 @@ absl::Status JobManager::HandleCheckpoint(ActiveJob& active, const v1::Checkpoin
   record.set_stall_ms(report.stall_ms());
   record.set_save_ms(report.save_ms());
   if (absl::Status s = (*log)->Append({&event, 1}); !s.ok()) return s;
+  options_.metrics->CheckpointStored(report.blob().size_bytes());
 
   std::vector<v1::Checkpoint>& kept = active.checkpoints;
   std::vector<v1::Checkpoint> dropped;

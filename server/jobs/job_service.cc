@@ -49,7 +49,7 @@ class Watcher final : public grpc::ServerWriteReactor<v1::Event> {
 
   void OnWriteDone(bool ok) override {
     if (!ok) return End(absl::CancelledError("the watcher is gone"));
-    if (++written_ < batch_.events.size()) return StartWrite(&batch_.events[written_]);
+    if (++written_ < batch_.events.size()) return Write();
     if (batch_.end) return End(absl::OkStatus());
     PostRead();
   }
@@ -70,6 +70,12 @@ class Watcher final : public grpc::ServerWriteReactor<v1::Event> {
  private:
   static constexpr int kBatch = 64;
 
+  void Write() {
+    const v1::Event& event = batch_.events[written_];
+    gate_.CountSent(call_, event);
+    StartWrite(&event);
+  }
+
   void PostRead() {
     if (!gate_.executor()->Post([this] { Read(); })) End(Busy());
   }
@@ -83,7 +89,7 @@ class Watcher final : public grpc::ServerWriteReactor<v1::Event> {
       if (!batch_.events.empty()) {
         next_ = batch_.events.back().sequence() + 1;
         written_ = 0;
-        return StartWrite(&batch_.events.front());
+        return Write();
       }
       if (batch_.end) return End(absl::OkStatus());
     } while (Wait());
@@ -142,7 +148,7 @@ class Watcher final : public grpc::ServerWriteReactor<v1::Event> {
 grpc::ServerUnaryReactor* JobService::SubmitJob(grpc::CallbackServerContext* context,
                                                 const v1::SubmitJobRequest* request,
                                                 v1::Job* response) {
-  return gate_.Unary(context, "JobService.SubmitJob",
+  return gate_.Unary(context, "JobService.SubmitJob", {request, response},
                      [=, this, trace_id = Gate::TraceId(*context)] {
                        return Answer(manager_.Submit(*request, trace_id), response);
                      });
@@ -151,55 +157,55 @@ grpc::ServerUnaryReactor* JobService::SubmitJob(grpc::CallbackServerContext* con
 grpc::ServerUnaryReactor* JobService::ValidateJob(grpc::CallbackServerContext* context,
                                                   const v1::ValidateJobRequest* request,
                                                   v1::ValidateJobResponse* response) {
-  return gate_.Unary(context, "JobService.ValidateJob",
+  return gate_.Unary(context, "JobService.ValidateJob", {request, response},
                      [=, this] { return Answer(manager_.Validate(request->spec()), response); });
 }
 
 grpc::ServerUnaryReactor* JobService::GetJob(grpc::CallbackServerContext* context,
                                              const v1::GetJobRequest* request, v1::Job* response) {
-  return gate_.Unary(context, "JobService.GetJob",
+  return gate_.Unary(context, "JobService.GetJob", {request, response},
                      [=, this] { return Answer(manager_.Get(request->id()), response); });
 }
 
 grpc::ServerUnaryReactor* JobService::ListJobs(grpc::CallbackServerContext* context,
                                                const v1::ListJobsRequest* request,
                                                v1::ListJobsResponse* response) {
-  return gate_.Unary(context, "JobService.ListJobs",
+  return gate_.Unary(context, "JobService.ListJobs", {request, response},
                      [=, this] { return Answer(manager_.List(*request), response); });
 }
 
 grpc::ServerUnaryReactor* JobService::CancelJob(grpc::CallbackServerContext* context,
                                                 const v1::CancelJobRequest* request,
                                                 v1::Job* response) {
-  return gate_.Unary(context, "JobService.CancelJob",
+  return gate_.Unary(context, "JobService.CancelJob", {request, response},
                      [=, this] { return Answer(manager_.Cancel(request->id()), response); });
 }
 
 grpc::ServerUnaryReactor* JobService::PauseJob(grpc::CallbackServerContext* context,
                                                const v1::PauseJobRequest* request,
                                                v1::Job* response) {
-  return gate_.Unary(context, "JobService.PauseJob",
+  return gate_.Unary(context, "JobService.PauseJob", {request, response},
                      [=, this] { return Answer(manager_.Pause(request->id()), response); });
 }
 
 grpc::ServerUnaryReactor* JobService::ResumeJob(grpc::CallbackServerContext* context,
                                                 const v1::ResumeJobRequest* request,
                                                 v1::Job* response) {
-  return gate_.Unary(context, "JobService.ResumeJob",
+  return gate_.Unary(context, "JobService.ResumeJob", {request, response},
                      [=, this] { return Answer(manager_.Resume(request->id()), response); });
 }
 
 grpc::ServerUnaryReactor* JobService::DeleteJob(grpc::CallbackServerContext* context,
                                                 const v1::DeleteJobRequest* request,
-                                                v1::DeleteJobResponse*) {
-  return gate_.Unary(context, "JobService.DeleteJob",
+                                                v1::DeleteJobResponse* response) {
+  return gate_.Unary(context, "JobService.DeleteJob", {request, response},
                      [=, this] { return manager_.Delete(request->id()); });
 }
 
 grpc::ServerUnaryReactor* JobService::SetJobPriority(grpc::CallbackServerContext* context,
                                                      const v1::SetJobPriorityRequest* request,
                                                      v1::Job* response) {
-  return gate_.Unary(context, "JobService.SetJobPriority", [=, this] {
+  return gate_.Unary(context, "JobService.SetJobPriority", {request, response}, [=, this] {
     return Answer(manager_.SetPriority(request->id(), request->priority()), response);
   });
 }
@@ -214,21 +220,22 @@ grpc::ServerWriteReactor<v1::Event>* JobService::WatchJob(grpc::CallbackServerCo
 grpc::ServerUnaryReactor* JobService::GetJobWeights(grpc::CallbackServerContext* context,
                                                     const v1::GetJobWeightsRequest* request,
                                                     v1::Weights* response) {
-  return gate_.UnaryAsync(context, "JobService.GetJobWeights", [=, this](Gate::Done done) {
-    auto shared = std::make_shared<Gate::Done>(std::move(done));
-    const bool posted = gate_.executor()->Post([=, this] {
-      manager_.Weights(request->id(), [=](absl::StatusOr<v1::Weights> weights) {
-        (*shared)(Answer(std::move(weights), response));
+  return gate_.UnaryAsync(
+      context, "JobService.GetJobWeights", {request, response}, [=, this](Gate::Done done) {
+        auto shared = std::make_shared<Gate::Done>(std::move(done));
+        const bool posted = gate_.executor()->Post([=, this] {
+          manager_.Weights(request->id(), [=](absl::StatusOr<v1::Weights> weights) {
+            (*shared)(Answer(std::move(weights), response));
+          });
+        });
+        if (!posted) (*shared)(Busy());
       });
-    });
-    if (!posted) (*shared)(Busy());
-  });
 }
 
 grpc::ServerUnaryReactor* JobService::ListWorkers(grpc::CallbackServerContext* context,
-                                                  const v1::ListWorkersRequest*,
+                                                  const v1::ListWorkersRequest* request,
                                                   v1::ListWorkersResponse* response) {
-  return gate_.Unary(context, "JobService.ListWorkers", [=, this] {
+  return gate_.Unary(context, "JobService.ListWorkers", {request, response}, [=, this] {
     *response = manager_.Workers();
     return absl::OkStatus();
   });

@@ -17,7 +17,7 @@ absl::StatusOr<std::shared_ptr<EventLog>> RunLogs::Open(const v1::Job& job) {
   if (log == nullptr) {
     std::erase_if(open_, [](const auto& entry) { return entry.second.expired(); });
     absl::StatusOr<std::unique_ptr<EventLog>> opened =
-        EventLog::Open(absl::StrCat(directory_, "/", job.id(), "/events.log"));
+        EventLog::Open(absl::StrCat(directory_, "/", job.id(), "/events.log"), metrics_);
     if (!opened.ok()) return opened.status();
     log = *std::move(opened);
     open_[job.id()] = log;

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "lockstep/v1/job.pb.h"
 #include "server/events/event_log.h"
+#include "server/telemetry/metrics.h"
 
 namespace lockstep {
 
@@ -17,7 +18,8 @@ namespace lockstep {
 class RunLogs {
  public:
   // Logs are at <directory>/<job id>/events.log.
-  explicit RunLogs(std::string directory) : directory_(std::move(directory)) {}
+  RunLogs(std::string directory, Metrics* metrics)
+      : directory_(std::move(directory)), metrics_(metrics) {}
 
   // `job` as the store has it. If its last state is missing in the log (a crash came between the
   // two), it is added; the log of a job that has ended is closed for writing.
@@ -28,6 +30,7 @@ class RunLogs {
 
  private:
   const std::string directory_;
+  Metrics* const metrics_;
   std::map<std::string, std::weak_ptr<EventLog>> open_;
 };
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 namespace lockstep {
 namespace {
@@ -46,7 +47,7 @@ void Batcher::Submit(Request request) {
                        bytes, " more would pass ", options_.max_queued_bytes, "; try again later"));
     } else {
       queued_bytes_ += bytes;
-      queue_.push_back(std::move(request));
+      queue_.push_back({.request = std::move(request), .since = absl::Now()});
       return;
     }
   }
@@ -59,10 +60,11 @@ bool Batcher::Admit(std::vector<Running>& running) {
   absl::MutexLock lock(&mutex_);
   if (running.empty()) mutex_.Await(absl::Condition(this, &Batcher::HasWork));
   while (!queue_.empty() && samples < options_.max_batch_samples) {
-    Request& next = queue_.front();
-    queued_bytes_ -= Bytes(next.x);
-    samples += next.samples;
-    running.emplace_back(std::move(next));
+    Waiting& next = queue_.front();
+    options_.metrics->InferenceWaited(absl::Now() - next.since);
+    queued_bytes_ -= Bytes(next.request.x);
+    samples += next.request.samples;
+    running.emplace_back(std::move(next.request));
     queue_.pop_front();
   }
   return !running.empty();
@@ -77,7 +79,10 @@ void Batcher::Run() {
     DropUnwanted(running);
     const int64_t rows = Gather(running, x);
     y.resize(rows * output_size_);
-    if (rows > 0) network_->Predict(rows, x, y, arena);
+    if (rows > 0) {
+      options_.metrics->InferencePass(rows);
+      network_->Predict(rows, x, y, arena);
+    }
     Scatter(y, running);
   }
 }

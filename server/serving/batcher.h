@@ -14,7 +14,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "core/inference/inference_model.h"
+#include "server/telemetry/metrics.h"
 
 namespace lockstep {
 
@@ -30,6 +32,7 @@ class Batcher {
     int64_t max_queued_bytes = int64_t{256} << 20;
     // Samples in one pass, which bounds the arena. A larger request takes several passes.
     int64_t max_batch_samples = 64;
+    Metrics* metrics = Metrics::Unread();
   };
 
   using Answer = absl::StatusOr<std::vector<float>>;
@@ -56,6 +59,10 @@ class Batcher {
   void Submit(Request request);
 
  private:
+  struct Waiting {
+    Request request;
+    absl::Time since;
+  };
   // A request that is being computed.
   struct Running {
     explicit Running(Request request) : request(std::move(request)) {}
@@ -86,7 +93,7 @@ class Batcher {
   const size_t output_size_;
 
   absl::Mutex mutex_;
-  std::deque<Request> queue_ ABSL_GUARDED_BY(mutex_);
+  std::deque<Waiting> queue_ ABSL_GUARDED_BY(mutex_);
   int64_t queued_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;

@@ -32,50 +32,55 @@ absl::Status StillWanted(const grpc::CallbackServerContext& context) {
 }  // namespace
 
 grpc::ServerUnaryReactor* InferenceService::ServerLive(grpc::CallbackServerContext* context,
-                                                       const inference::ServerLiveRequest*,
+                                                       const inference::ServerLiveRequest* request,
                                                        inference::ServerLiveResponse* response) {
-  return gate_->UnaryAsync(context, "GRPCInferenceService.ServerLive", [=](Gate::Done done) {
-    response->set_live(true);
-    done(absl::OkStatus());
-  });
+  return gate_->UnaryAsync(context, "GRPCInferenceService.ServerLive", {request, response},
+                           [=](Gate::Done done) {
+                             response->set_live(true);
+                             done(absl::OkStatus());
+                           });
 }
 
-grpc::ServerUnaryReactor* InferenceService::ServerReady(grpc::CallbackServerContext* context,
-                                                        const inference::ServerReadyRequest*,
-                                                        inference::ServerReadyResponse* response) {
-  return gate_->UnaryAsync(context, "GRPCInferenceService.ServerReady", [=, this](Gate::Done done) {
-    response->set_ready(repository_->Ready());
-    done(absl::OkStatus());
-  });
+grpc::ServerUnaryReactor* InferenceService::ServerReady(
+    grpc::CallbackServerContext* context, const inference::ServerReadyRequest* request,
+    inference::ServerReadyResponse* response) {
+  return gate_->UnaryAsync(context, "GRPCInferenceService.ServerReady", {request, response},
+                           [=, this](Gate::Done done) {
+                             response->set_ready(repository_->Ready());
+                             done(absl::OkStatus());
+                           });
 }
 
 grpc::ServerUnaryReactor* InferenceService::ServerMetadata(
-    grpc::CallbackServerContext* context, const inference::ServerMetadataRequest*,
+    grpc::CallbackServerContext* context, const inference::ServerMetadataRequest* request,
     inference::ServerMetadataResponse* response) {
-  return gate_->UnaryAsync(context, "GRPCInferenceService.ServerMetadata", [=](Gate::Done done) {
-    response->set_name("lockstep");
-    response->set_version(LOCKSTEP_VERSION);
-    done(absl::OkStatus());
-  });
+  return gate_->UnaryAsync(context, "GRPCInferenceService.ServerMetadata", {request, response},
+                           [=](Gate::Done done) {
+                             response->set_name("lockstep");
+                             response->set_version(LOCKSTEP_VERSION);
+                             done(absl::OkStatus());
+                           });
 }
 
 grpc::ServerUnaryReactor* InferenceService::ModelReady(grpc::CallbackServerContext* context,
                                                        const inference::ModelReadyRequest* request,
                                                        inference::ModelReadyResponse* response) {
-  return gate_->UnaryAsync(context, "GRPCInferenceService.ModelReady", [=, this](Gate::Done done) {
-    Find(request->name(), request->version(),
-         [=, done = std::move(done)](absl::StatusOr<Handle> model) mutable {
-           response->set_ready(model.ok());
-           done(absl::IsUnavailable(model.status()) ? absl::OkStatus() : model.status());
-         });
-  });
+  return gate_->UnaryAsync(
+      context, "GRPCInferenceService.ModelReady", {request, response}, [=, this](Gate::Done done) {
+        Find(request->name(), request->version(),
+             [=, done = std::move(done)](absl::StatusOr<Handle> model) mutable {
+               response->set_ready(model.ok());
+               done(absl::IsUnavailable(model.status()) ? absl::OkStatus() : model.status());
+             });
+      });
 }
 
 grpc::ServerUnaryReactor* InferenceService::ModelMetadata(
     grpc::CallbackServerContext* context, const inference::ModelMetadataRequest* request,
     inference::ModelMetadataResponse* response) {
   return gate_->UnaryAsync(
-      context, "GRPCInferenceService.ModelMetadata", [=, this](Gate::Done done) {
+      context, "GRPCInferenceService.ModelMetadata", {request, response},
+      [=, this](Gate::Done done) {
         Find(request->name(), request->version(),
              [=, this, done = std::move(done)](absl::StatusOr<Handle> model) mutable {
                if (model.ok()) Describe(**model, *response);
@@ -87,13 +92,20 @@ grpc::ServerUnaryReactor* InferenceService::ModelMetadata(
 grpc::ServerUnaryReactor* InferenceService::ModelInfer(grpc::CallbackServerContext* context,
                                                        const inference::ModelInferRequest* request,
                                                        inference::ModelInferResponse* response) {
-  return gate_->UnaryAsync(context, "GRPCInferenceService.ModelInfer", [=, this](Gate::Done done) {
-    Find(request->model_name(), request->model_version(),
-         [=, this, done = std::move(done)](absl::StatusOr<Handle> model) mutable {
-           if (!model.ok()) return done(model.status());
-           Infer(*std::move(model), context, *request, *response, std::move(done));
-         });
-  });
+  return gate_->UnaryAsync(
+      context, "GRPCInferenceService.ModelInfer", {request, response}, [=, this](Gate::Done done) {
+        Find(request->model_name(), request->model_version(),
+             [=, this, done = std::move(done)](absl::StatusOr<Handle> model) mutable {
+               // What is not served may have any name.
+               const std::string name = model.ok() ? request->model_name() : "";
+               Gate::Done counted = [this, name, done = std::move(done)](absl::Status s) mutable {
+                 gate_->metrics()->InferenceEnded(name, s.code());
+                 done(std::move(s));
+               };
+               if (!model.ok()) return counted(model.status());
+               Infer(*std::move(model), context, *request, *response, std::move(counted));
+             });
+      });
 }
 
 void InferenceService::Infer(Handle model, grpc::CallbackServerContext* context,

@@ -30,6 +30,7 @@ constexpr Query kQueries[] = {
     {&Queries::list_labelled,
      "SELECT sequence, state FROM job_labels CROSS JOIN jobs ON sequence = job"
      " WHERE job < ?1 AND key = ?2 AND value = ?3 ORDER BY job DESC"},
+    {&Queries::count_in_state, "SELECT COUNT(*) FROM jobs WHERE state = ?1"},
     {&Queries::has_label, "SELECT 1 FROM job_labels WHERE job = ?1 AND key = ?2 AND value = ?3"},
     {&Queries::list_unfinished, "SELECT record FROM jobs WHERE end_time IS NULL ORDER BY sequence"},
     {&Queries::list_ended_before,

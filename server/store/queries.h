@@ -23,6 +23,7 @@ struct Queries {
   Statement list_all;
   Statement list_in_state;
   Statement list_labelled;
+  Statement count_in_state;
   Statement has_label;
   Statement list_unfinished;
   Statement list_ended_before;

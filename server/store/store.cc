@@ -255,6 +255,16 @@ absl::StatusOr<JobPage> Store::ListJobs(const JobFilter& filter, int64_t below, 
   return page;
 }
 
+absl::StatusOr<int64_t> Store::CountJobs(v1::JobState state) {
+  absl::MutexLock lock(&impl_->mutex);
+  Statement& query = impl_->queries.count_in_state.Bind(1, static_cast<int64_t>(state));
+  absl::StatusOr<bool> row = query.Step();
+  if (!row.ok()) return row.status();
+  const int64_t jobs = query.Int(0);
+  query.Reset();
+  return jobs;
+}
+
 absl::StatusOr<std::vector<v1::Job>> Store::ListUnfinishedJobs() {
   absl::MutexLock lock(&impl_->mutex);
   return ReadAll<v1::Job>(impl_->queries.list_unfinished);

@@ -48,6 +48,7 @@ class Store {
   // from the newest on. Jobs that come or go between two pages make no page repeat or leave out
   // others.
   absl::StatusOr<JobPage> ListJobs(const JobFilter& filter, int64_t below, int limit);
+  absl::StatusOr<int64_t> CountJobs(v1::JobState state);
   // Those that have not ended, oldest first: the order of submission.
   absl::StatusOr<std::vector<v1::Job>> ListUnfinishedJobs();
   // The newest succeeded job with that fingerprint and, unless empty, that publish_as; NOT_FOUND.

@@ -12,6 +12,7 @@
 #include "server/api/model_service.h"
 #include "server/store/blob_store.h"
 #include "server/store/store.h"
+#include "server/telemetry/metrics.h"
 #include "tests/temporary_directory.h"
 
 namespace lockstep {
@@ -21,7 +22,7 @@ namespace lockstep {
 class LoopbackServer {
  public:
   explicit LoopbackServer(const std::string& token = "", const std::string& dashboard = "")
-      : gate_(token, &executor_, dashboard) {
+      : gate_(token, &executor_, dashboard, &metrics_) {
     grpc::ServerBuilder builder;
     builder.RegisterService(&blob_service_);
     builder.RegisterService(&dataset_service_);
@@ -34,11 +35,13 @@ class LoopbackServer {
   }
 
   const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
+  const Metrics& metrics() const { return metrics_; }
 
  private:
   TemporaryDirectory directory_;
   std::unique_ptr<Store> store_ = *Store::Open(directory_ / "lockstep.db");
   std::unique_ptr<BlobStore> blobs_ = *BlobStore::Open(directory_ / "blobs");
+  Metrics metrics_;
   Executor executor_{2};
   Gate gate_;
   BlobService blob_service_{&gate_, blobs_.get()};

@@ -16,6 +16,7 @@
 #include "server/jobs/job_manager.h"
 #include "server/store/blob_store.h"
 #include "server/store/store.h"
+#include "server/telemetry/metrics.h"
 #include "tests/temporary_directory.h"
 
 namespace lockstep {
@@ -148,7 +149,9 @@ class JobsTest : public testing::Test {
   // A new manager on the same directory, as after a crash of the one before.
   void Start() {
     manager_.reset();
+    metrics_ = std::make_unique<Metrics>();
     JobManager::Options options;
+    options.metrics = metrics_.get();
     options.runs_directory = directory_ / "runs";
     options.max_job_memory_bytes = int64_t{1} << 30;
     options.worker_grace = kGrace;
@@ -229,6 +232,7 @@ class JobsTest : public testing::Test {
   int64_t keep_jobs_ = 0;
   std::unique_ptr<Store> store_;
   std::unique_ptr<BlobStore> blobs_;
+  std::unique_ptr<Metrics> metrics_;
   std::unique_ptr<JobManager> manager_;
 
  private:

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/notification.h"
 #include "tests/server/serving/puppets.h"
+#include "tests/server/telemetry/figure.h"
 
 namespace lockstep {
 namespace {
@@ -183,6 +184,21 @@ TEST_F(BatcherTest, TheEndAnswersWhatWaits) {
     ASSERT_TRUE(client->answered());
     ExpectRight(*client);
   }
+}
+
+TEST_F(BatcherTest, CountsThePassesBySizeAndWhatWaited) {
+  Metrics metrics;
+  Start({.max_batch_samples = 4, .metrics = &metrics});
+  Occupy();
+  Client two(2, 10), none(0), three(3, 20);
+  for (Client* client : {&two, &none, &three}) client->Submit(*batcher_);
+  strings_.turnstile.Open();
+  batcher_.reset();
+  EXPECT_THAT(strings_.Passes(), ElementsAre(1, 4, 1));
+  EXPECT_EQ(Figure(metrics, "lockstep_inference_batch_size_bucket{le=\"1\"}"), 2);
+  EXPECT_EQ(Figure(metrics, "lockstep_inference_batch_size_bucket{le=\"4\"}"), 3);
+  EXPECT_EQ(Figure(metrics, "lockstep_inference_batch_size_sum"), 6);
+  EXPECT_EQ(Figure(metrics, "lockstep_inference_queue_seconds_count"), 4);
 }
 
 }  // namespace

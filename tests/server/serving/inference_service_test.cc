@@ -15,6 +15,7 @@
 
 #include "google/protobuf/text_format.h"
 #include "tests/server/serving/puppets.h"
+#include "tests/server/telemetry/figure.h"
 
 namespace lockstep {
 namespace {
@@ -94,7 +95,8 @@ class InferenceServiceTest : public ::testing::Test {
   }
 
   Executor executor_{1};
-  Gate gate_{"", &executor_};
+  Metrics metrics_;
+  Gate gate_{"", &executor_, "", &metrics_};
   PuppetSource source_{{{"m", {1, 3}}, {"broken", {1}}}};
   std::unique_ptr<ModelRepository> repository_;
   std::unique_ptr<InferenceService> service_;
@@ -413,6 +415,22 @@ TEST_F(InferenceServiceTest, TellsAboutServerAndModel) {
     EXPECT_EQ(stub_->ModelReady(&context, request, &response).error_code(),
               grpc::StatusCode::NOT_FOUND);
   }
+}
+
+TEST_F(InferenceServiceTest, CountsByModelAndWhatIsNotServedAsOther) {
+  ModelInferRequest request = RawRequest();
+  EXPECT_TRUE(Infer(request).ok());
+  request.clear_inputs();
+  EXPECT_EQ(Infer(request).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  request.set_model_name("made up");
+  EXPECT_EQ(Infer(request).error_code(), grpc::StatusCode::NOT_FOUND);
+  const auto requests = [this](const std::string& model, const std::string& code) {
+    return Figure(metrics_, "lockstep_inference_requests_total{code=\"" + code + "\",model=\"" +
+                                model + "\"}");
+  };
+  EXPECT_EQ(requests("m", "OK"), 1);
+  EXPECT_EQ(requests("m", "INVALID_ARGUMENT"), 1);
+  EXPECT_EQ(requests("other", "NOT_FOUND"), 1);
 }
 
 }  // namespace
