@@ -128,6 +128,7 @@ std::string JobText(const v1::Job& job, absl::Time now) {
   }
   fields.Add("fingerprint", job.fingerprint());
   fields.Add("contract", job.contract());
+  fields.Add("trace", job.trace_id());
   fields.Add("model", PublishedModel(job));
   fields.Add("state hash", job.state_hash());
   return std::move(fields).text();

@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
@@ -214,8 +216,15 @@ class JobsTest : public testing::Test {
     return {response.jobs().begin(), response.jobs().end()};
   }
 
+  // All that there are now; one read gives a few MiB of them.
   std::vector<v1::Event> Events(const std::string& id) {
-    return Value(Value(manager_->Log(id))->Read(1, 10000)).events;
+    const std::shared_ptr<EventLog> log = Value(manager_->Log(id));
+    std::vector<v1::Event> events;
+    while (true) {
+      EventLog::Batch batch = Value(log->Read(std::ssize(events) + 1, 10'000));
+      if (batch.events.empty()) return events;
+      std::ranges::move(batch.events, std::back_inserter(events));
+    }
   }
   std::vector<v1::JobState> States(const std::string& id) {
     std::vector<v1::JobState> states;

@@ -54,6 +54,24 @@ TEST_F(JobManagerTest, TheSameIdWithTheSameSpecIsTheSameJob) {
   EXPECT_EQ(Code(manager_->Submit(other).status()), absl::StatusCode::kAlreadyExists);
 }
 
+TEST_F(JobManagerTest, ATraceGoesWithTheJobToEveryWorkerAndIntoEveryServersLife) {
+  EXPECT_EQ(Value(manager_->Submit(Request("a"), "trace-a")).trace_id(), "trace-a");
+  EXPECT_EQ(Value(manager_->Submit(Request("a"), "trace-b")).trace_id(), "trace-a")
+      << "whoever asks again belongs to another trace than the job";
+  Start();
+  EXPECT_EQ(Job("a").trace_id(), "trace-a");
+  FakeWorker first(manager_.get());
+  EXPECT_EQ(first.last().assignment().trace_id(), "trace-a");
+  ASSERT_TRUE(manager_->Pause("a").ok());
+  first.ConfirmYielded(first.last());
+  ASSERT_TRUE(manager_->Resume("a").ok());
+  EXPECT_TRUE(first.last().has_assignment());
+  EXPECT_EQ(first.last().assignment().trace_id(), "trace-a");
+  first.Fail(first.last(), "no luck");
+  Submit("b");
+  EXPECT_EQ(first.last().assignment().trace_id(), "") << "nothing of the job before";
+}
+
 TEST_F(JobManagerTest, InitialWeightsAreStoredAsTheExactContent) {
   Submit("a");
   FakeWorker worker(manager_.get());

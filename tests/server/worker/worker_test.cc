@@ -147,8 +147,7 @@ TEST_F(WorkerTest, AJobThatWasPausedGoesOnFromItsCheckpointToTheSameBits) {
   const v1::Job paused = WaitForEnd("paused");
   EXPECT_EQ(paused.state(), v1::SUCCEEDED) << paused.state_reason();
   EXPECT_EQ(paused.state_hash(), undisturbed.state_hash());
-  EXPECT_THAT(Value(Value(manager_->Log("paused"))->Read(1, 100'000)).events,
-              testing::Contains(testing::Truly([](const v1::Event& event) {
+  EXPECT_THAT(Events("paused"), testing::Contains(testing::Truly([](const v1::Event& event) {
                 return event.text().text().starts_with("goes on from the checkpoint");
               })));
   StopServer();
