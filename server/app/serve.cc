@@ -42,6 +42,8 @@
 #include "server/store/data_directory.h"
 #include "server/store/files.h"
 #include "server/store/store.h"
+#include "server/tensorboard/data_provider.h"
+#include "server/tensorboard/event_files.h"
 
 namespace lockstep {
 namespace {
@@ -88,6 +90,7 @@ class Server {
   std::unique_ptr<PublishedModels> published_;
   std::unique_ptr<ModelRepository> models_;
   std::unique_ptr<JobManager> jobs_;
+  std::unique_ptr<EventFiles> event_files_;
 
   Executor executor_{kExecutorThreads};
   std::unique_ptr<Gate> gate_;
@@ -162,10 +165,16 @@ absl::Status Server::OpenStores() {
   jobs.on_published = [models = models_.get()](const std::string& name, int64_t version) {
     models->Published(name, version);
   };
+  jobs.on_log = [this](const std::string& id) {
+    if (event_files_ != nullptr) event_files_->Follow(id);
+  };
   absl::StatusOr<std::unique_ptr<JobManager>> manager =
       JobManager::Create(std::move(jobs), store_.get(), blobs_.get());
   if (!manager.ok()) return manager.status();
   jobs_ = *std::move(manager);
+  // What the manager has done to logs before, this finds by itself.
+  event_files_ = std::make_unique<EventFiles>(
+      EventFiles::Options{.runs_directory = directory_->runs()}, jobs_.get());
   return absl::OkStatus();
 }
 
@@ -201,6 +210,7 @@ std::unique_ptr<grpc::Server> Server::ListenForClients(int* port) {
   services.push_back(std::make_unique<ModelService>(gate_.get(), store_.get()));
   services.push_back(
       std::make_unique<InferenceService>(gate_.get(), models_.get(), max_message_bytes));
+  services.push_back(std::make_unique<DataProvider>(gate_.get(), jobs_.get(), max_message_bytes));
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

@@ -47,6 +47,8 @@ class JobManager {
     // Told of every model version before its job's end is announced; called with the manager's lock
     // held: must not block, nor call the manager. May be null.
     std::function<void(const std::string& name, int64_t version)> on_published;
+    // Told of a job before something is added to its log, under the same rules. May be null.
+    std::function<void(const std::string& id)> on_log;
     std::function<SteadyTime()> now = &std::chrono::steady_clock::now;
   };
   // Takes up the jobs in the store: those that ran when the last server ended wait for their

@@ -1,0 +1,283 @@
+#include "server/tensorboard/data_provider.h"
+
+#include <limits>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace lockstep {
+namespace {
+
+namespace data = ::tensorboard::data;
+
+using Names = std::optional<std::set<std::string>>;  // none: all
+
+template <typename Filter>
+Names NamesOf(bool given, const Filter& filter) {
+  if (!given) return std::nullopt;
+  return Names(std::in_place, filter.names().begin(), filter.names().end());
+}
+Names RunsOf(const data::RunTagFilter& filter) { return NamesOf(filter.has_runs(), filter.runs()); }
+Names TagsOf(const data::RunTagFilter& filter) { return NamesOf(filter.has_tags(), filter.tags()); }
+
+bool Has(const Names& names, const std::string& name) {
+  return !names.has_value() || names->contains(name);
+}
+
+absl::Status CheckPlugin(const data::PluginFilter& filter) {
+  if (!filter.plugin_name().empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError("plugin_filter.plugin_name: must not be empty");
+}
+
+template <typename Request>
+absl::Status CheckRead(const Request& request) {
+  if (absl::Status s = CheckPlugin(request.plugin_filter()); !s.ok()) return s;
+  if (request.downsample().num_points() >= 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("downsample.num_points: must be >= 0, got ", request.downsample().num_points()));
+}
+
+// What an answer may still take.
+class Room {
+ public:
+  explicit Room(int64_t bytes) : left_(bytes) {}
+  absl::Status Take(int64_t bytes) {
+    left_ -= bytes;
+    if (left_ >= 0) return absl::OkStatus();
+    return absl::ResourceExhaustedError(
+        "the answer would be too large; ask for fewer points, tags or runs at a time");
+  }
+
+ private:
+  int64_t left_;
+};
+
+template <typename Metadata>
+void Describe(int64_t step, double wall_time, const tb::SummaryMetadata& summary, Metadata* out) {
+  out->set_max_step(step);
+  out->set_max_wall_time(wall_time);
+  *out->mutable_summary_metadata() = summary;
+}
+
+tb::SummaryMetadata ScalarSummary() {
+  tb::SummaryMetadata summary;
+  summary.mutable_plugin_data()->set_plugin_name(std::string(kScalars));
+  summary.set_data_class(tb::DATA_CLASS_SCALAR);
+  return summary;
+}
+
+void ListScalarsOf(const Run& run, const Names& tags, data::ListScalarsResponse* response) {
+  data::ListScalarsResponse::RunEntry entry;
+  for (const auto& [name, curve] : run.curves().all()) {
+    const std::string tag = TagOf(name);
+    if (!Has(tags, tag)) continue;
+    data::ListScalarsResponse::TagEntry& out = *entry.add_tags();
+    out.set_tag_name(tag);
+    Describe(curve.newest().step, curve.newest().time_s, ScalarSummary(), out.mutable_metadata());
+  }
+  if (entry.tags().empty()) return;
+  entry.set_run_name(run.job().id());
+  *response->add_runs() = std::move(entry);
+}
+
+absl::Status ReadScalarsOf(const Run& run, const Names& tags, int64_t num_points, Room* room,
+                           data::ReadScalarsResponse* response) {
+  const int limit =
+      static_cast<int>(std::min<int64_t>(num_points, std::numeric_limits<int>::max()));
+  data::ReadScalarsResponse::RunEntry entry;
+  for (const auto& [name, curve] : run.curves().all()) {
+    const std::string tag = TagOf(name);
+    if (!Has(tags, tag)) continue;
+    data::ReadScalarsResponse::TagEntry& out = *entry.add_tags();
+    out.set_tag_name(tag);
+    for (const CurvePoint& point : curve.Points(limit)) {
+      out.mutable_data()->add_step(point.step);
+      out.mutable_data()->add_wall_time(point.time_s);
+      out.mutable_data()->add_value(static_cast<float>(point.value));
+    }
+    if (absl::Status s = room->Take(static_cast<int64_t>(out.ByteSizeLong())); !s.ok()) return s;
+  }
+  if (entry.tags().empty()) return absl::OkStatus();
+  entry.set_run_name(run.job().id());
+  *response->add_runs() = std::move(entry);
+  return absl::OkStatus();
+}
+
+void ListTensorsOf(const Run& run, std::string_view plugin, const Names& tags,
+                   data::ListTensorsResponse* response) {
+  const auto tensors = run.tensors().find(plugin);
+  if (tensors == run.tensors().end()) return;
+  const Places::Place& newest = tensors->second.places.newest();
+  data::ListTensorsResponse::RunEntry entry;
+  for (const auto& [tag, summary] : tensors->second.tags) {
+    if (!Has(tags, tag)) continue;
+    data::ListTensorsResponse::TagEntry& out = *entry.add_tags();
+    out.set_tag_name(tag);
+    Describe(newest.step, newest.wall_time, summary, out.mutable_metadata());
+  }
+  if (entry.tags().empty()) return;
+  entry.set_run_name(run.job().id());
+  *response->add_runs() = std::move(entry);
+}
+
+absl::Status ReadTensorsOf(const Run& run, std::string_view plugin, const Names& tags,
+                           int64_t num_points, Room* room, data::ReadTensorsResponse* response) {
+  std::map<std::string, data::TensorData> by_tag;
+  const auto take = [&](const Places::Place& place, const tb::Summary::Value& value) {
+    if (!Has(tags, value.tag())) return absl::OkStatus();
+    data::TensorData& out = by_tag[value.tag()];
+    out.add_step(place.step);
+    out.add_wall_time(place.wall_time);
+    *out.add_value() = value.tensor();
+    return room->Take(static_cast<int64_t>(value.ByteSizeLong()));
+  };
+  if (absl::Status s = run.ReadTensors(plugin, num_points, take); !s.ok()) return s;
+  if (by_tag.empty()) return absl::OkStatus();
+  data::ReadTensorsResponse::RunEntry& entry = *response->add_runs();
+  entry.set_run_name(run.job().id());
+  for (auto& [tag, tensors] : by_tag) {
+    data::ReadTensorsResponse::TagEntry& out = *entry.add_tags();
+    out.set_tag_name(tag);
+    *out.mutable_data() = std::move(tensors);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* DataProvider::Read(grpc::CallbackServerContext* context,
+                                             std::string_view method,
+                                             absl::AnyInvocable<absl::Status()> work) {
+  return gate_->UnaryAsync(
+      context, method, [this, work = std::move(work)](Gate::Done finish) mutable {
+        // The executor drops what it has no room for.
+        const auto done = std::make_shared<Gate::Done>(std::move(finish));
+        const bool posted =
+            reader_.Post([done, work = std::move(work)]() mutable { (*done)(work()); });
+        if (!posted) (*done)(absl::ResourceExhaustedError("the server is busy; try again"));
+      });
+}
+
+grpc::ServerUnaryReactor* DataProvider::GetExperiment(grpc::CallbackServerContext* context,
+                                                      const data::GetExperimentRequest*,
+                                                      data::GetExperimentResponse* response) {
+  return Read(context, "TensorBoardDataProvider.GetExperiment", [response] {
+    response->set_name("Lockstep");
+    response->set_data_location("the jobs of a Lockstep server");
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* DataProvider::ListPlugins(grpc::CallbackServerContext* context,
+                                                    const data::ListPluginsRequest*,
+                                                    data::ListPluginsResponse* response) {
+  return Read(context, "TensorBoardDataProvider.ListPlugins", [=, this] {
+    absl::StatusOr<std::vector<const Run*>> runs = runs_.Find(std::nullopt);
+    if (!runs.ok()) return runs.status();
+    std::set<std::string_view> plugins;
+    for (const Run* run : *runs) {
+      if (!run->curves().all().empty()) plugins.insert(kScalars);
+      for (const auto& [plugin, tensors] : run->tensors()) plugins.insert(plugin);
+    }
+    for (const std::string_view plugin : plugins) {
+      response->add_plugins()->set_name(std::string(plugin));
+    }
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* DataProvider::ListRuns(grpc::CallbackServerContext* context,
+                                                 const data::ListRunsRequest*,
+                                                 data::ListRunsResponse* response) {
+  return Read(context, "TensorBoardDataProvider.ListRuns", [=, this] {
+    absl::StatusOr<std::vector<const Run*>> runs = runs_.Find(std::nullopt);
+    if (!runs.ok()) return runs.status();
+    for (const Run* run : *runs) {
+      data::Run& out = *response->add_runs();
+      out.set_name(run->job().id());
+      out.set_start_time(ProjectJob(run->job()).front().wall_time());
+    }
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* DataProvider::ListScalars(grpc::CallbackServerContext* context,
+                                                    const data::ListScalarsRequest* request,
+                                                    data::ListScalarsResponse* response) {
+  return Read(context, "TensorBoardDataProvider.ListScalars", [=, this] {
+    if (absl::Status s = CheckPlugin(request->plugin_filter()); !s.ok()) return s;
+    if (request->plugin_filter().plugin_name() != kScalars) return absl::OkStatus();
+    absl::StatusOr<std::vector<const Run*>> runs = runs_.Find(RunsOf(request->run_tag_filter()));
+    if (!runs.ok()) return runs.status();
+    const Names tags = TagsOf(request->run_tag_filter());
+    for (const Run* run : *runs) ListScalarsOf(*run, tags, response);
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* DataProvider::ReadScalars(grpc::CallbackServerContext* context,
+                                                    const data::ReadScalarsRequest* request,
+                                                    data::ReadScalarsResponse* response) {
+  return Read(context, "TensorBoardDataProvider.ReadScalars", [=, this] {
+    if (absl::Status s = CheckRead(*request); !s.ok()) return s;
+    if (request->plugin_filter().plugin_name() != kScalars) return absl::OkStatus();
+    absl::StatusOr<std::vector<const Run*>> runs = runs_.Find(RunsOf(request->run_tag_filter()));
+    if (!runs.ok()) return runs.status();
+    const Names tags = TagsOf(request->run_tag_filter());
+    Room room(max_response_bytes_);
+    for (const Run* run : *runs) {
+      absl::Status status =
+          ReadScalarsOf(*run, tags, request->downsample().num_points(), &room, response);
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* DataProvider::ListTensors(grpc::CallbackServerContext* context,
+                                                    const data::ListTensorsRequest* request,
+                                                    data::ListTensorsResponse* response) {
+  return Read(context, "TensorBoardDataProvider.ListTensors", [=, this] {
+    if (absl::Status s = CheckPlugin(request->plugin_filter()); !s.ok()) return s;
+    absl::StatusOr<std::vector<const Run*>> runs = runs_.Find(RunsOf(request->run_tag_filter()));
+    if (!runs.ok()) return runs.status();
+    const Names tags = TagsOf(request->run_tag_filter());
+    for (const Run* run : *runs) {
+      ListTensorsOf(*run, request->plugin_filter().plugin_name(), tags, response);
+    }
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* DataProvider::ReadTensors(grpc::CallbackServerContext* context,
+                                                    const data::ReadTensorsRequest* request,
+                                                    data::ReadTensorsResponse* response) {
+  return Read(context, "TensorBoardDataProvider.ReadTensors", [=, this] {
+    if (absl::Status s = CheckRead(*request); !s.ok()) return s;
+    absl::StatusOr<std::vector<const Run*>> runs = runs_.Find(RunsOf(request->run_tag_filter()));
+    if (!runs.ok()) return runs.status();
+    const Names tags = TagsOf(request->run_tag_filter());
+    Room room(max_response_bytes_);
+    for (const Run* run : *runs) {
+      absl::Status status = ReadTensorsOf(*run, request->plugin_filter().plugin_name(), tags,
+                                          request->downsample().num_points(), &room, response);
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
+  });
+}
+
+grpc::ServerUnaryReactor* DataProvider::ListBlobSequences(
+    grpc::CallbackServerContext* context, const data::ListBlobSequencesRequest* request,
+    data::ListBlobSequencesResponse*) {
+  return Read(context, "TensorBoardDataProvider.ListBlobSequences",
+              [request] { return CheckPlugin(request->plugin_filter()); });
+}
+
+}  // namespace lockstep

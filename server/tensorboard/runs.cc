@@ -1,0 +1,152 @@
+#include "server/tensorboard/runs.h"
+
+#include <google/protobuf/util/message_differencer.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace lockstep {
+namespace {
+
+constexpr int kBatch = 64;  // events
+
+}  // namespace
+
+void Places::Add(const Place& place) {
+  newest_ = place;
+  if (count_++ % stride_ != 0) return;
+  if (kept_.size() == kMax) {
+    for (size_t i = 0; i < kMax / 2; ++i) kept_[i] = kept_[2 * i];
+    kept_.resize(kMax / 2);
+    stride_ *= 2;
+  }
+  kept_.push_back(place);
+}
+
+std::vector<Places::Place> Places::Pick(int64_t limit) const {
+  std::vector<Place> all = kept_;
+  if (count_ > 0 && all.back().sequence != newest_.sequence) all.push_back(newest_);
+  const int64_t count = static_cast<int64_t>(all.size());
+  if (count <= limit) return all;
+  std::vector<Place> picked;
+  for (int64_t i = 0; i + 1 < limit; ++i) picked.push_back(all[i * (count - 1) / (limit - 1)]);
+  if (limit > 0) picked.push_back(all.back());
+  return picked;
+}
+
+Run::Run(v1::Job job, std::shared_ptr<EventLog> log) : job_(std::move(job)), log_(std::move(log)) {
+  Index(ProjectJob(job_), 0);
+}
+
+void Run::Index(const std::vector<tb::Event>& events, int64_t sequence) {
+  for (const tb::Event& event : events) {
+    Tensors* plugin = nullptr;
+    for (const tb::Summary::Value& value : event.summary().value()) {
+      if (!value.has_tensor()) continue;
+      plugin = &tensors_[value.metadata().plugin_data().plugin_name()];
+      plugin->tags.emplace(value.tag(), value.metadata());
+    }
+    if (plugin != nullptr) plugin->places.Add({sequence, event.step(), event.wall_time()});
+  }
+}
+
+absl::Status Run::CatchUp() {
+  while (!complete_) {
+    absl::StatusOr<EventLog::Batch> batch = log_->Read(curves_.last_sequence() + 1, kBatch);
+    if (!batch.ok()) return batch.status();
+    for (const v1::Event& event : batch->events) {
+      curves_.Add(event);
+      Index(ProjectTensors(event), event.sequence());
+    }
+    complete_ = batch->end;
+    if (batch->events.empty()) break;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Run::ReadTensors(
+    std::string_view plugin, int64_t limit,
+    absl::FunctionRef<absl::Status(const Places::Place&, const tb::Summary::Value&)> take) const {
+  const auto tensors = tensors_.find(plugin);
+  if (tensors == tensors_.end()) return absl::OkStatus();
+  for (const Places::Place& place : tensors->second.places.Pick(limit)) {
+    std::vector<tb::Event> events;
+    if (place.sequence == 0) {
+      events = ProjectJob(job_);
+    } else {
+      absl::StatusOr<EventLog::Batch> batch = log_->Read(place.sequence, 1);
+      if (!batch.ok()) return batch.status();
+      events = ProjectTensors(batch->events.at(0));
+    }
+    for (const tb::Event& event : events) {
+      for (const tb::Summary::Value& value : event.summary().value()) {
+        if (value.metadata().plugin_data().plugin_name() != plugin) continue;
+        if (absl::Status s = take(place, value); !s.ok()) return s;
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<v1::Job>> Runs::Jobs(const std::optional<std::set<std::string>>& names) {
+  std::vector<v1::Job> jobs;
+  if (!names.has_value()) {
+    v1::ListJobsRequest newest;
+    newest.set_page_size(kMost);
+    absl::StatusOr<v1::ListJobsResponse> page = jobs_->List(newest);
+    if (!page.ok()) return page.status();
+    for (v1::Job& job : *page->mutable_jobs()) jobs.push_back(std::move(job));
+    return jobs;
+  }
+  for (const std::string& name : *names) {
+    if (jobs.size() == kMost) break;
+    absl::StatusOr<v1::Job> job = jobs_->Get(name);
+    if (job.ok()) {
+      jobs.push_back(*std::move(job));
+    } else if (!absl::IsNotFound(job.status())) {
+      return job.status();
+    }
+  }
+  return jobs;
+}
+
+const Run* Runs::Update(v1::Job job) {
+  Entry& entry = entries_[job.id()];
+  entry.used = calls_;
+  // A deleted job's id may be another's now.
+  using google::protobuf::util::MessageDifferencer;
+  if (entry.run == nullptr ||
+      !MessageDifferencer::Equals(entry.run->job().create_time(), job.create_time())) {
+    absl::StatusOr<std::shared_ptr<EventLog>> log = jobs_->Log(job.id());
+    if (!log.ok()) {
+      spdlog::warn("cannot show a run job={} status=\"{}\"", job.id(), log.status().ToString());
+      return nullptr;
+    }
+    entry.run = std::make_unique<Run>(std::move(job), *std::move(log));
+  }
+  if (absl::Status caught_up = entry.run->CatchUp(); !caught_up.ok()) {
+    spdlog::warn("cannot show a run job={} status=\"{}\"", entry.run->job().id(),
+                 caught_up.ToString());
+    return nullptr;
+  }
+  return entry.run.get();
+}
+
+absl::StatusOr<std::vector<const Run*>> Runs::Find(
+    const std::optional<std::set<std::string>>& names) {
+  absl::StatusOr<std::vector<v1::Job>> jobs = Jobs(names);
+  if (!jobs.ok()) return jobs.status();
+  ++calls_;
+  std::vector<const Run*> runs;
+  for (v1::Job& job : *jobs) {
+    if (const Run* run = Update(std::move(job)); run != nullptr) runs.push_back(run);
+  }
+  while (entries_.size() > kMost) {
+    entries_.erase(std::min_element(
+        entries_.begin(), entries_.end(),
+        [](const auto& a, const auto& b) { return a.second.used < b.second.used; }));
+  }
+  return runs;
+}
+
+}  // namespace lockstep
