@@ -1,6 +1,8 @@
 #ifndef LOCKSTEP_SERVER_JOBS_ACTIVE_JOB_H_
 #define LOCKSTEP_SERVER_JOBS_ACTIVE_JOB_H_
 
+#include <google/protobuf/timestamp.pb.h>
+
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -59,6 +61,7 @@ struct ActiveJob {
 struct ConnectedWorker {
   v1::Hello hello;
   WorkerLink* link = nullptr;
+  google::protobuf::Timestamp join_time;
   // What it works on; it may still be busy with a job that has ended meanwhile. 0: idle.
   std::string job_id;
   int32_t attempt = 0;

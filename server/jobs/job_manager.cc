@@ -41,7 +41,11 @@ absl::StatusOr<std::unique_ptr<JobManager>> JobManager::Create(Options options, 
 }
 
 JobManager::JobManager(Options options, Store* store, BlobStore* blobs)
-    : options_(std::move(options)), store_(store), blobs_(blobs), logs_(options_.runs_directory) {}
+    : options_(std::move(options)),
+      store_(store),
+      blobs_(blobs),
+      logs_(options_.runs_directory),
+      ended_logs_(options_.runs_directory) {}
 
 JobManager::~JobManager() = default;
 
@@ -258,10 +262,17 @@ absl::StatusOr<v1::Job> JobManager::SetPriority(const std::string& id, int32_t p
 }
 
 absl::StatusOr<std::shared_ptr<EventLog>> JobManager::Log(const std::string& id) {
-  absl::MutexLock lock(&mu_);
-  absl::StatusOr<v1::Job> job = Find(id);
+  {
+    absl::MutexLock lock(&mu_);
+    absl::StatusOr<v1::Job> job = Find(id);
+    if (!job.ok()) return job.status();
+    if (!HasEnded(job->state())) return logs_.Open(*job);
+  }
+  absl::MutexLock lock(&ended_logs_mu_);
+  absl::StatusOr<v1::Job> job = store_->GetJob(id);
   if (!job.ok()) return job.status();
-  return logs_.Open(*job);
+  if (!HasEnded(job->state())) return absl::NotFoundError("the job has just been deleted");
+  return ended_logs_.Open(*job);
 }
 
 void JobManager::Weights(const std::string& id, WeightsCallback done) {
@@ -304,6 +315,28 @@ void JobManager::Weights(const std::string& id, WeightsCallback done) {
   v1::ServerMessage message;
   message.mutable_snapshot_request()->set_request_id(active.snapshot_request);
   Send(active, std::move(message));
+}
+
+v1::ListWorkersResponse JobManager::Workers() {
+  v1::ListWorkersResponse response;
+  absl::MutexLock lock(&mu_);
+  response.set_queued_jobs(static_cast<int64_t>(queue_.size()));
+  for (const auto& [id, worker] : workers_) {
+    v1::Worker* shown = response.add_workers();
+    shown->set_name(WorkerName(worker.hello));
+    shown->set_threads(worker.hello.threads());
+    shown->set_cores(worker.hello.cores());
+    shown->set_job_id(worker.job_id);
+    shown->set_attempt(worker.attempt);
+    shown->set_job_threads(worker.threads);
+    shown->set_held(worker.held);
+    shown->set_supervised(worker.hello.supervised());
+    shown->set_build(worker.hello.build());
+    *shown->mutable_join_time() = worker.join_time;
+  }
+  std::sort(response.mutable_workers()->pointer_begin(), response.mutable_workers()->pointer_end(),
+            [](const v1::Worker* a, const v1::Worker* b) { return a->name() < b->name(); });
+  return response;
 }
 
 void JobManager::Stop() {

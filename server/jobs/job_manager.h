@@ -47,7 +47,9 @@ class JobManager {
     // Told of every model version before its job's end is announced; called with the manager's lock
     // held: must not block, nor call the manager. May be null.
     std::function<void(const std::string& name, int64_t version)> on_published;
-    // Told of a job before something is added to its log, under the same rules. May be null.
+    // Told of every change of a job's state, once its log has it; like on_published.
+    std::function<void(const v1::Job& job)> on_changed;
+    // Told of a job before something is added to its log, like on_published. May be null.
     std::function<void(const std::string& id)> on_log;
     std::function<SteadyTime()> now = &std::chrono::steady_clock::now;
   };
@@ -80,6 +82,7 @@ class JobManager {
   // exactly once, perhaps from another thread, with the lock held: it must not block, nor call the
   // manager.
   void Weights(const std::string& id, WeightsCallback done) ABSL_LOCKS_EXCLUDED(mu_);
+  v1::ListWorkersResponse Workers() ABSL_LOCKS_EXCLUDED(mu_);
 
   // --- For workers. ---
 
@@ -187,6 +190,9 @@ class JobManager {
   // Taken before the locks of event logs and links, never while one of those is held.
   absl::Mutex mu_;
   RunLogs logs_ ABSL_GUARDED_BY(mu_);
+  // Of jobs that have ended: opened without the lock above, because that takes time for a long log.
+  absl::Mutex ended_logs_mu_ ABSL_ACQUIRED_AFTER(mu_);
+  RunLogs ended_logs_ ABSL_GUARDED_BY(ended_logs_mu_);
   std::map<std::string, ActiveJob> active_ ABSL_GUARDED_BY(mu_);
   std::set<Place> queue_ ABSL_GUARDED_BY(mu_);
   int64_t next_age_ ABSL_GUARDED_BY(mu_) = 1;

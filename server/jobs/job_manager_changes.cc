@@ -75,6 +75,7 @@ absl::Status JobManager::Change(ActiveJob& active, JobCommand command, std::stri
       Send(active, std::move(message));
     }
   }
+  if (options_.on_changed) options_.on_changed(active.job);
   if (HasEnded(*next)) Forget(active);
   return absl::OkStatus();
 }
@@ -111,12 +112,13 @@ void JobManager::Forget(ActiveJob& active) {
 }
 
 absl::Status JobManager::DeleteEnded(const std::string& id) {
+  absl::MutexLock ended_logs_lock(&ended_logs_mu_);  // nobody opens it meanwhile
   absl::StatusOr<std::vector<v1::Checkpoint>> checkpoints = store_->ListCheckpoints(id);
   if (!checkpoints.ok()) return checkpoints.status();
   // The record first: files without a record are only waste.
   if (absl::Status status = store_->DeleteJob(id); !status.ok()) return status;
   for (const v1::Checkpoint& checkpoint : *checkpoints) DropBlob(checkpoint.blob().sha256());
-  if (absl::Status status = logs_.Delete(id); !status.ok()) {
+  if (absl::Status status = ended_logs_.Delete(id); !status.ok()) {
     spdlog::warn("cannot delete a run job={} status=\"{}\"", id, status.ToString());
   }
   return absl::OkStatus();

@@ -49,6 +49,7 @@ WorkerId JobManager::Join(const v1::WorkerMessage& message, WorkerLink* link) {
   worker.hello = message.hello();
   worker.hello.clear_token();
   worker.link = link;
+  worker.join_time = google::protobuf::util::TimeUtil::GetCurrentTime();
   spdlog::info("worker joined worker={} at={} threads={} build=\"{}\" job={}", id,
                WorkerName(worker.hello), worker.hello.threads(), worker.hello.build(),
                message.job_id());

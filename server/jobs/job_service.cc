@@ -225,4 +225,13 @@ grpc::ServerUnaryReactor* JobService::GetJobWeights(grpc::CallbackServerContext*
   });
 }
 
+grpc::ServerUnaryReactor* JobService::ListWorkers(grpc::CallbackServerContext* context,
+                                                  const v1::ListWorkersRequest*,
+                                                  v1::ListWorkersResponse* response) {
+  return gate_.Unary(context, "JobService.ListWorkers", [=, this] {
+    *response = manager_.Workers();
+    return absl::OkStatus();
+  });
+}
+
 }  // namespace lockstep

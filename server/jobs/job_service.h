@@ -43,6 +43,9 @@ class JobService final : public v1::JobService::CallbackService {
   grpc::ServerUnaryReactor* GetJobWeights(grpc::CallbackServerContext* context,
                                           const v1::GetJobWeightsRequest* request,
                                           v1::Weights* response) override;
+  grpc::ServerUnaryReactor* ListWorkers(grpc::CallbackServerContext* context,
+                                        const v1::ListWorkersRequest* request,
+                                        v1::ListWorkersResponse* response) override;
 
  private:
   Gate& gate_;

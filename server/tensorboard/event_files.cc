@@ -87,6 +87,7 @@ void EventFiles::UpdateFile(const std::string& id) {
 }
 
 absl::StatusOr<bool> EventFiles::CatchUp(const std::string& id, Run& run) {
+  // Waits until the manager has done what it said it was about to do.
   const absl::StatusOr<v1::Job> job = jobs_->Get(id);
   if (!job.ok()) return job.status();
   if (job->attempt() == 0) return true;  // there is nothing to see yet
@@ -95,13 +96,14 @@ absl::StatusOr<bool> EventFiles::CatchUp(const std::string& id, Run& run) {
   if (run.file == nullptr || run.create_time_ns != create_time_ns) {
     run.create_time_ns = create_time_ns;
     run.file = std::make_unique<EventFile>(absl::StrCat(options_.runs_directory, "/", id), *job);
+    run.log = nullptr;
   }
-  // Waits until the manager has done what it said it was about to do.
-  absl::StatusOr<std::shared_ptr<EventLog>> log = jobs_->Log(id);
+  absl::StatusOr<std::shared_ptr<EventLog>> log = run.log;
+  if (run.log == nullptr) log = jobs_->Log(id);
   if (!log.ok()) return log.status();
-  const absl::StatusOr<bool> complete = run.file->Update(**log);
-  run.log = (*log)->last_state().state().state() == v1::RUNNING ? *log : nullptr;
-  return complete;
+  // Thousands may be waiting: only a running one's log stays open.
+  run.log = job->state() == v1::RUNNING ? *log : nullptr;
+  return run.file->Update(**log);
 }
 
 }  // namespace lockstep

@@ -45,7 +45,7 @@ class EventFiles {
   struct Run {
     int64_t create_time_ns = 0;
     std::unique_ptr<EventFile> file;
-    std::shared_ptr<EventLog> log;  // of a running job: thousands may be waiting
+    std::shared_ptr<EventLog> log;  // of a running job
     bool failing = false;
   };
 
