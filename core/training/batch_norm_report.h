@@ -14,8 +14,8 @@
 // How the BatchNormalizations that learn stand after an epoch (core/README.md, rule 23).
 namespace lockstep {
 
-// After which epochs. A report costs about two forward passes, so there is one after every epoch of
-// kLeastSteps or more, and after the last; shorter epochs share one. A function of the numbers
+// After which epochs, for reports of weights, too. A report costs about two forward passes, so there
+// is one after every epoch of kLeastSteps or more, and after the last; shorter epochs share one. A function of the numbers
 // alone, so a resumed job reports where one that never stopped does.
 class BatchNormSchedule {
  public:

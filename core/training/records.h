@@ -44,6 +44,9 @@ class Recorder {
   void AddBatchNorm(v1::BatchNormReport report) {
     *events_.emplace_back().mutable_batch_norm() = std::move(report);
   }
+  void AddWeights(v1::WeightReport report) {
+    *events_.emplace_back().mutable_weights() = std::move(report);
+  }
   // For people: what the run says after `step` steps.
   void AddText(int64_t step, v1::Text::Severity severity, std::string text);
 

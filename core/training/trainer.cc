@@ -1,8 +1,6 @@
 #include "core/training/trainer.h"
 
 #include <algorithm>
-#include <array>
-#include <cmath>
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
@@ -19,6 +17,7 @@
 #include "core/training/data_feed.h"
 #include "core/training/early_stopping.h"
 #include "core/training/evaluation.h"
+#include "core/training/finite_guard.h"
 #include "core/training/input_moments.h"
 #include "core/training/learning_rate.h"
 #include "core/training/parameter_update.h"
@@ -26,6 +25,7 @@
 #include "core/training/shuffle.h"
 #include "core/training/state_hash.h"
 #include "core/training/training_loss.h"
+#include "core/training/weight_report.h"
 
 namespace lockstep {
 namespace {
@@ -36,9 +36,6 @@ constexpr int64_t kWarmUpSteps = 10;
 constexpr int64_t kProfiledSteps = 50;
 
 constexpr int64_t kFloat = sizeof(float);
-
-// Losses before one that is not finite that are told with it.
-constexpr size_t kToldLosses = 3;
 
 void SetSamples(int64_t samples, Batch& batch) {
   batch.samples = samples;
@@ -101,17 +98,15 @@ struct Trainer::Impl {
   absl::Status TrainBatch(int64_t first, int64_t samples);
   absl::Status ComputeLoss(std::span<const int32_t> samples, int64_t first,
                            TrainingPass::Loader load);
-  absl::Status NotFinite(TrainingPass::Loader load);
-  std::string LossesBefore() const;
   void ApplyGradient();
   // Of the batch that context.step is about: its samples, and its inputs.
   std::span<const int32_t> BatchSamples() const;
   void Load(const Tile& tile, float* x) const;
   absl::Status EndEpoch(int64_t epoch);
-  void ReportBatchNorm(int64_t epoch);
+  void Report(int64_t epoch);
+  void ReportBatchNorm(int64_t epoch, bool warns);
   void BeginProfile();
   void EndProfile();
-  absl::Status CheckFiniteState() const;
   std::string StateHash() const;
   void OrderSamples();
   RunSnapshot Save() const;
@@ -131,8 +126,8 @@ struct Trainer::Impl {
   TrainingLoss loss;
   AlignedBuffer<float> parameters;
   AlignedBuffer<float> buffers;
-  std::vector<int32_t> order;                     // of the samples in the running epoch
-  std::array<double, kToldLosses> last_losses{};  // of step s at s modulo their number
+  std::vector<int32_t> order;  // of the samples in the running epoch
+  FiniteGuard guard;
   std::optional<Evaluation> evaluation;
   std::optional<EarlyStopping> early_stopping;
   Recorder recorder;
@@ -152,30 +147,9 @@ absl::Status Trainer::Impl::ComputeLoss(std::span<const int32_t> samples, int64_
                         2 * batch.samples * network.output().size() * kFloat);
   const double penalty = update.Penalty(*context.pool, parameters.span());
   const double value = loss.Compute(context, samples, first, penalty, pass);
-  if (!std::isfinite(value)) return NotFinite(load);
-  last_losses[step % kToldLosses] = value;
-  return absl::OkStatus();
-}
-
-// Rule 13, for people.
-absl::Status Trainer::Impl::NotFinite(TrainingPass::Loader load) {
-  const Network::Node* node = pass.FirstNonFinite(context, parameters.data(), buffers.span(), load);
-  return absl::FailedPreconditionError(
-      absl::StrCat("the loss is no longer finite at step ", step + 1,
-                   node == nullptr ? ""
-                                   : absl::StrCat("; the first layer with such values is \"",
-                                                  node->name, "\" (", node->path, ")"),
-                   LossesBefore(), "; a smaller learning_rate may help"));
-}
-
-std::string Trainer::Impl::LossesBefore() const {
-  const int64_t told = std::min<int64_t>(step, kToldLosses);
-  if (told == 0) return "";
-  std::string text = told == 1 ? "; the loss before it was " : "; the losses before it were ";
-  for (int64_t s = step - told; s < step; ++s) {
-    absl::StrAppend(&text, s == step - told ? "" : ", ", last_losses[s % kToldLosses]);
-  }
-  return text;
+  return guard.SeeLoss(step, value, [&] {
+    return pass.FirstNonFinite(context, parameters.data(), buffers.span(), load);
+  });
 }
 
 void Trainer::Impl::ApplyGradient() {
@@ -266,7 +240,9 @@ absl::Status Trainer::Impl::Step() {
 
 // After the last step of an epoch, or of all.
 absl::Status Trainer::Impl::EndEpoch(int64_t epoch) {
-  if (auto s = CheckFiniteState(); !s.ok()) return s;
+  if (auto s = guard.CheckState(step, network, parameters.span(), buffers.span()); !s.ok()) {
+    return s;
+  }
   std::vector<v1::Metric> validated;
   if (evaluation) {
     validated =
@@ -280,7 +256,7 @@ absl::Status Trainer::Impl::EndEpoch(int64_t epoch) {
   if (early_stopping) {
     stopped_early = early_stopping->EndEpoch(record, published(), buffers.span());
   }
-  ReportBatchNorm(epoch);
+  Report(epoch);
   if (early_stopping && done()) {
     std::string text = early_stopping->Finish(published(), buffers.span());
     if (!text.empty()) recorder.AddText(step, v1::Text::INFO, std::move(text));
@@ -288,10 +264,19 @@ absl::Status Trainer::Impl::EndEpoch(int64_t epoch) {
   return collective.status();
 }
 
-// On the last batch once more, with the weights after its step.
-void Trainer::Impl::ReportBatchNorm(int64_t epoch) {
+void Trainer::Impl::Report(int64_t epoch) {
   const BatchNormSchedule schedule(plan.steps_per_epoch);
   if (!schedule.Reports(epoch, done())) return;
+  v1::WeightReport weights =
+      DescribeWeights(network, *context.pool, std::as_const(*this).published(), buffers.span());
+  weights.set_epoch(epoch);
+  weights.set_step(step);
+  recorder.AddWeights(std::move(weights));
+  ReportBatchNorm(epoch, schedule.Warns(epoch, done()));
+}
+
+// On the last batch once more, with the weights after its step.
+void Trainer::Impl::ReportBatchNorm(int64_t epoch, bool warns) {
   const double penalty = update.Penalty(*context.pool, parameters.span());
   std::optional<v1::BatchNormReport> report = MeasureBatchNorm(
       network, context, parameters.data(), buffers.span(), pass,
@@ -300,27 +285,9 @@ void Trainer::Impl::ReportBatchNorm(int64_t epoch) {
   if (!report) return;
   report->set_epoch(epoch);
   report->set_step(step);
-  std::string warning = schedule.Warns(epoch, done()) ? DescribeDisagreement(*report) : "";
+  std::string warning = warns ? DescribeDisagreement(*report) : "";
   recorder.AddBatchNorm(*std::move(report));
   if (!warning.empty()) recorder.AddText(step, v1::Text::WARNING, std::move(warning));
-}
-
-// A step can overflow what no later loss will show: the last one's weights, a moving variance.
-absl::Status Trainer::Impl::CheckFiniteState() const {
-  const auto check = [&](std::span<const NetworkTensor> tensors, const float* flat) {
-    for (const NetworkTensor& tensor : tensors) {
-      const float* values = flat + tensor.offset;
-      if (!std::all_of(values, values + tensor.size, [](float v) { return std::isfinite(v); })) {
-        return absl::FailedPreconditionError(
-            absl::StrCat("\"", tensor.name, "\" has values that are not finite after step ", step,
-                         LossesBefore(), "; a smaller learning_rate may help"));
-      }
-    }
-    return absl::OkStatus();
-  };
-  absl::Status status = check(network.parameters(), parameters.data());
-  status.Update(check(network.buffers(), buffers.data()));
-  return status;
 }
 
 std::string Trainer::Impl::StateHash() const {
@@ -334,7 +301,7 @@ RunSnapshot Trainer::Impl::Save() const {
   RunSnapshot snapshot;
   snapshot.state.set_step(step);
   snapshot.state.set_stopped_early(stopped_early);
-  snapshot.state.mutable_last_losses()->Add(last_losses.begin(), last_losses.end());
+  guard.Save(&snapshot.state);
   snapshot.Add("parameters", parameters.span());
   snapshot.Add("buffers", buffers.span());
   update.Save(&snapshot);
@@ -347,16 +314,14 @@ RunSnapshot Trainer::Impl::Save() const {
 
 absl::Status Trainer::Impl::Restore(const RunSnapshot& snapshot) {
   const v1::RunState& state = snapshot.state;
-  if (state.step() < 0 || state.step() > plan.total_steps ||
-      state.last_losses_size() != std::ssize(last_losses)) {
+  if (state.step() < 0 || state.step() > plan.total_steps) {
     return absl::InvalidArgumentError(absl::StrCat("checkpoint: does not fit the job: step ",
-                                                   state.step(), " of ", plan.total_steps, " with ",
-                                                   state.last_losses_size(), " losses"));
+                                                   state.step(), " of ", plan.total_steps));
   }
   step = state.step();
   stopped_early = state.stopped_early();
-  std::ranges::copy(state.last_losses(), last_losses.begin());
-  absl::Status status = snapshot.CopyTo("parameters", parameters.span());
+  absl::Status status = guard.Restore(state);
+  status.Update(snapshot.CopyTo("parameters", parameters.span()));
   status.Update(snapshot.CopyTo("buffers", buffers.span()));
   status.Update(update.Restore(snapshot));
   // The last epoch ends with the job.

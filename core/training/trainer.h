@@ -40,8 +40,8 @@ class Trainer final : public JobRun {
   absl::Status Step() override;
 
   // What there is to log since the last call, without sequence and time: step and epoch records;
-  // reports of BatchNorms, and warnings where they call for one; if the job's resources ask for it,
-  // a profile.
+  // reports of weights and BatchNorms, and warnings where they call for one; if the job's resources
+  // ask for it, a profile.
   std::vector<v1::Event> TakeEvents() override;
 
   // BLAKE2s-256 of parameters, buffers, optimizer state (the average of the weights, if there is

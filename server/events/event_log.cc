@@ -71,6 +71,7 @@ std::string Promised(const v1::Event& event) {
     return epoch.SerializeAsString();
   }
   if (event.has_batch_norm()) return event.batch_norm().SerializeAsString();
+  if (event.has_weights()) return event.weights().SerializeAsString();
   return event.text().SerializeAsString();
 }
 
@@ -119,6 +120,7 @@ std::optional<EventLog::Key> EventLog::KeyOf(const v1::Event& event) {
   if (event.has_step()) return Key{kStep, event.step().step()};
   if (event.has_epoch()) return Key{kEpoch, event.epoch().epoch()};
   if (event.has_batch_norm()) return Key{kBatchNorm, event.batch_norm().epoch()};
+  if (event.has_weights()) return Key{kWeights, event.weights().epoch()};
   if (event.has_text() && event.text().step() > 0) return Key{kText, event.text().step()};
   if (event.has_profile()) return Key{kProfile, event.attempt()};
   return std::nullopt;
@@ -164,11 +166,12 @@ absl::StatusOr<bool> EventLog::IsReplay(const v1::Event& event,
                        [&](const Place& place) { return place.number == key->number; });
   }
 
-  const std::string what = key->kind == kStep    ? absl::StrCat("step ", key->number)
-                           : key->kind == kEpoch ? absl::StrCat("epoch ", key->number)
-                           : key->kind == kBatchNorm
-                               ? absl::StrCat("the BatchNorm report of epoch ", key->number)
-                               : absl::StrCat("the text of step ", key->number);
+  const std::string what =
+      key->kind == kStep        ? absl::StrCat("step ", key->number)
+      : key->kind == kEpoch     ? absl::StrCat("epoch ", key->number)
+      : key->kind == kBatchNorm ? absl::StrCat("the BatchNorm report of epoch ", key->number)
+      : key->kind == kWeights   ? absl::StrCat("the weight report of epoch ", key->number)
+                                : absl::StrCat("the text of step ", key->number);
   const std::string promised = Promised(event);
   const int64_t on_disk = last_sequence();
   auto place = std::lower_bound(places.begin(), places.end(), key->number,

@@ -36,9 +36,10 @@ class EventLog {
   // wakes the watchers.
   //
   // What a run says again is dropped, its sequence left 0, whether an earlier attempt said it or
-  // the same one: step and epoch records, BatchNorm reports and texts of a step after they have
-  // been compared, all but timing; a profile if its attempt has one. A difference, also one that
-  // the run before had nothing of though it came further, is DATA_LOSS and names the step.
+  // the same one: step and epoch records, reports of BatchNorms and weights and texts of a step
+  // after they have been compared, all but timing; a profile if its attempt has one. A difference,
+  // also one that the run before had nothing of though it came further, is DATA_LOSS and names the
+  // step.
   //
   // On an error nothing has been appended, and the same events may be appended again: after a
   // failed write (see IsStorageFailure) that makes the end of the file good first. INVALID_ARGUMENT
@@ -70,7 +71,7 @@ class EventLog {
  private:
   // The kinds of events that a run says again, each found by a number of its own: its step, epoch
   // or, for a profile, attempt.
-  enum Kind { kStep, kEpoch, kBatchNorm, kText, kProfile, kKinds };
+  enum Kind { kStep, kEpoch, kBatchNorm, kWeights, kText, kProfile, kKinds };
   struct Key {
     Kind kind;
     int64_t number;

@@ -19,7 +19,7 @@ def promised(events):
     """What every run of a job says, in order, without what is about time."""
     said = []
     for event in events:
-        for kind in ("step", "epoch", "batch_norm", "text"):
+        for kind in ("step", "epoch", "weights", "batch_norm", "text"):
             record = copy.deepcopy(event.get(kind))
             if record is None or (kind == "text" and int(record.get("step", 0)) == 0):
                 continue

@@ -279,12 +279,13 @@ TEST(BatchNormReportTest, ComesAfterTheEpochsRecordAndBeforeTexts) {
   for (const v1::Event& event : trained.events) {
     kinds.push_back(event.has_step()         ? "step"
                     : event.has_epoch()      ? "epoch"
+                    : event.has_weights()    ? "weights"
                     : event.has_batch_norm() ? "batch_norm"
                                              : "text");
   }
-  EXPECT_EQ(kinds, (std::vector<std::string>{"step", "epoch", "batch_norm",          //
-                                             "step", "epoch", "batch_norm", "text",  //
-                                             "step", "epoch", "batch_norm", "text"}));
+  EXPECT_EQ(kinds, (std::vector<std::string>{"step", "epoch", "weights", "batch_norm",          //
+                                             "step", "epoch", "weights", "batch_norm", "text",  //
+                                             "step", "epoch", "weights", "batch_norm", "text"}));
 }
 
 TEST(BatchNormReportTest, WarnsWhenMovingStatisticsDoNotFollowAndOnlyThen) {

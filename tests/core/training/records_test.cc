@@ -55,7 +55,8 @@ TEST(RecordsTest, AreWrittenEveryLogEveryStepsAndAtAnEpochsEnd) {
   EXPECT_EQ(numbers(trained), (List{{3, 1, 3}, {5, 1, 5}, {6, 2, 1}, {7, 2, 2}}));
   ASSERT_EQ(Epochs(trained).size(), 2u);
   EXPECT_EQ(Epochs(trained)[1].step(), 7);
-  EXPECT_TRUE(trained.events[trained.events.size() - 2].has_epoch());
+  EXPECT_TRUE(trained.events[trained.events.size() - 3].has_epoch());
+  EXPECT_TRUE(trained.events[trained.events.size() - 2].has_weights());
   EXPECT_TRUE(trained.events.back().has_batch_norm());
 }
 

@@ -43,6 +43,14 @@ v1::Event BatchNorm(int64_t epoch, double drift = 0.25) {
   return event;
 }
 
+v1::Event Weights(int64_t epoch, double sum = 0.25) {
+  v1::Event event;
+  event.mutable_weights()->set_epoch(epoch);
+  event.mutable_weights()->set_step(10 * epoch);
+  event.mutable_weights()->add_tensors()->set_sum(sum);
+  return event;
+}
+
 v1::Event Text(int64_t step, const std::string& text) {
   v1::Event event;
   event.mutable_text()->set_step(step);
@@ -65,14 +73,15 @@ v1::Event Checkpoint(int64_t step) {
 
 // Of step 10, the first epoch's last, up to the second's.
 std::vector<v1::Event> TwoEpochs() {
-  return {Step(10), Epoch(1), BatchNorm(1), Text(10, "a"), Text(10, "b"),
-          Step(20), Epoch(2), BatchNorm(2), Text(20, "a"), Text(20, "c")};
+  return {Step(10), Epoch(1), Weights(1), BatchNorm(1), Text(10, "a"), Text(10, "b"),
+          Step(20), Epoch(2), Weights(2), BatchNorm(2), Text(20, "a"), Text(20, "c")};
 }
 
 std::string Describe(const v1::Event& event) {
   if (event.has_step()) return absl::StrCat("step ", event.step().step());
   if (event.has_epoch()) return absl::StrCat("epoch ", event.epoch().epoch());
   if (event.has_batch_norm()) return absl::StrCat("batch norm ", event.batch_norm().epoch());
+  if (event.has_weights()) return absl::StrCat("weights ", event.weights().epoch());
   if (event.has_profile()) return absl::StrCat("profile ", event.attempt());
   if (event.has_checkpoint()) return absl::StrCat("checkpoint ", event.checkpoint().step());
   return absl::StrCat("text ", event.text().step(), " ", event.text().text());
@@ -141,7 +150,7 @@ TEST_F(EventLogReplayTest, OneAttemptMayRepeatItself) {
 TEST_F(EventLogReplayTest, TextsOfAStepMayComeInAnyOrder) {
   ASSERT_TRUE(Append(TwoEpochs()).ok());
   ASSERT_TRUE(Append({Text(10, "b"), Text(10, "a")}).ok());
-  EXPECT_EQ(log_->last_sequence(), 10);
+  EXPECT_EQ(log_->last_sequence(), 12);
 }
 
 TEST_F(EventLogReplayTest, KeepsOneProfileAnAttemptAndEveryCheckpointAndServersText) {
@@ -161,6 +170,7 @@ TEST_F(EventLogReplayTest, RefusesWhatTheRunBeforeSaidOtherwise) {
     std::string names;
   } cases[] = {
       {BatchNorm(1, 0.25 + 1e-16), "BatchNorm report of epoch 1"},
+      {Weights(1, 0.25 + 1e-16), "weight report of epoch 1"},
       {Text(10, "other"), "text of step 10"},
       {Text(15, "a"), "text of step 15"},
   };
@@ -169,7 +179,7 @@ TEST_F(EventLogReplayTest, RefusesWhatTheRunBeforeSaidOtherwise) {
     EXPECT_TRUE(absl::IsDataLoss(status)) << status;
     EXPECT_FALSE(IsStorageFailure(status));
     EXPECT_THAT(std::string(status.message()), HasSubstr(c.names));
-    EXPECT_EQ(log_->last_sequence(), 10);
+    EXPECT_EQ(log_->last_sequence(), 12);
   }
   // Also within one call; and what a refused call said before does not count.
   EXPECT_TRUE(absl::IsDataLoss(Append({Step(30, 0.5), Step(30, 0.75)})));
