@@ -97,7 +97,8 @@ std::vector<tb::Event> ProjectState(const v1::Event& event) {
 std::vector<tb::Event> ProjectWeights(const v1::Event& event) {
   tb::Event out = NewEvent(Seconds(event.time()), event.weights().step());
   for (const v1::TensorHistogram& histogram : event.weights().tensors()) {
-    tb::TensorProto& tensor = AddTensor(histogram.name(), kHistograms, tb::DT_DOUBLE, &out);
+    tb::TensorProto& tensor =
+        AddTensor("weights/" + histogram.name(), kHistograms, tb::DT_DOUBLE, &out);
     const int count = histogram.buckets_size();
     tensor.mutable_tensor_shape()->add_dim()->set_size(count);
     tensor.mutable_tensor_shape()->add_dim()->set_size(3);
