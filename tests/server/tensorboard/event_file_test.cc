@@ -24,7 +24,7 @@ class EventFileTest : public testing::Test {
     log_ = *EventLog::Open(directory_ / "events.log");
     AddState(v1::QUEUED);
     AddState(v1::RUNNING);
-    for (int step = 1; step <= 5; ++step) AddStep(step);
+    for (int step = 1; step <= 2; ++step) AddStep(step);
   }
 
   void AddState(v1::JobState state) {
@@ -68,7 +68,7 @@ class EventFileTest : public testing::Test {
 TEST_F(EventFileTest, FollowsALogToTheSameBytesAsOneGoAtItsEnd) {
   EventFile followed(directory_.path(), job_);
   std::string before;
-  for (int64_t step = 6; step < 200; ++step) {
+  for (int64_t step = 3; step < 200; ++step) {
     AddStep(step);
     ASSERT_FALSE(*followed.Update(*log_));
     const std::string bytes = Bytes();
@@ -118,7 +118,7 @@ TEST_F(EventFileTest, AFileThatIsRemovedUnderARunningJobComesBackWhole) {
   EventFile file(directory_.path(), job_);
   ASSERT_TRUE(file.Update(*log_).ok());
   std::filesystem::remove(path());
-  AddStep(6);
+  AddStep(3);
   ASSERT_TRUE(file.Update(*log_).ok());
   const std::string bytes = Bytes();
   Update();
@@ -129,13 +129,13 @@ TEST_F(EventFileTest, ADeletedRunGetsNoFile) {
   EventFile file(directory_.path(), job_);
   ASSERT_TRUE(file.Update(*log_).ok());
   std::filesystem::remove_all(directory_.path());
-  AddStep(6);
+  AddStep(3);
   EXPECT_TRUE(absl::IsNotFound(file.Update(*log_).status()));
   EXPECT_FALSE(std::filesystem::exists(directory_.path()));
 }
 
 TEST_F(EventFileTest, WhatFailsIsMadeGoodByTheNextUpdate) {
-  for (int64_t step = 6; step < 200; ++step) AddStep(step);  // several writes
+  for (int64_t step = 3; step < 200; ++step) AddStep(step);  // several writes
   End();
   Update();
   const std::string whole = Bytes();
