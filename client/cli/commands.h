@@ -35,6 +35,7 @@ struct ListJobsArguments {
   bool all = false;
 };
 ExitCode ListJobs(Session& session, const ListJobsArguments& arguments);
+ExitCode ListWorkers(Session& session);
 ExitCode ShowJob(Session& session, const std::string& id);
 ExitCode WatchJob(Session& session, const std::string& id, int64_t from_sequence);
 ExitCode CancelJob(Session& session, const std::string& id);

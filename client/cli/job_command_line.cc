@@ -160,6 +160,9 @@ void AddJobCommands(CLI::App& app, CommandLine& line) {
                            ->check(AtLeastOne());
   jobs->add_flag("--all", list.all, "All of them")->excludes(limit);
 
+  AddCommand(app, line, "workers", "Lists the workers that are connected, and what each does.",
+             "lockstep workers", &ListWorkers);
+
   CLI::App* show =
       AddCommand(app, line, "show", "Says everything about a job.", "lockstep show my-job --json",
                  [&line](Session& session) { return ShowJob(session, line.job_id); });

@@ -85,9 +85,6 @@ void JobProgress::Apply(const v1::Event& event, absl::Time received) {
         epoch_s_ = absl::ToDoubleSeconds(last_event_ - epoch_started_);
       }
       epoch_started_ = last_event_;
-      for (const v1::Metric& metric : record.metrics()) {
-        if (metric.name() == "loss") epoch_losses_.push_back(metric.value());
-      }
       break;
     }
     case v1::Event::kCheckpoint:

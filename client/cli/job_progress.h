@@ -41,8 +41,6 @@ class JobProgress {
   // job's time old; empty then.
   std::string CheckpointLine(const v1::Event& event);
 
-  // The training loss of each finished epoch.
-  const std::vector<double>& epoch_losses() const { return epoch_losses_; }
   // From the first start to the last event.
   double elapsed_s() const;
   int64_t step() const { return step_; }
@@ -66,7 +64,6 @@ class JobProgress {
   int64_t attempt_first_step_ = 0;            // steps that were done when the running attempt began
   std::optional<double> samples_per_second_;  // moving average
   std::vector<std::string> metrics_;
-  std::vector<double> epoch_losses_;
 
   absl::Time created_;
   absl::Time state_since_;

@@ -7,7 +7,7 @@
 #include "absl/time/time.h"
 #include "lockstep/v1/job.pb.h"
 
-// Jobs as text for people; pure.
+// Jobs and workers as text for people; pure.
 namespace lockstep {
 
 // What to try when there is no such job.
@@ -19,6 +19,10 @@ std::string JobTable(const std::vector<v1::Job>& jobs, absl::Time now, int colum
 
 // Everything about a job, a field a line.
 std::string JobText(const v1::Job& job, absl::Time now);
+
+// A row a worker, with its BUILD if no line gets wider than `columns` by it, and how many jobs
+// wait.
+std::string WorkersText(const v1::ListWorkersResponse& response, absl::Time now, int columns);
 
 // What submit says: the job, its fingerprint and, if `reuse` was asked for and found one, that an
 // earlier job answers.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 namespace lockstep {
 namespace {
@@ -136,16 +137,30 @@ std::string FormatMetric(double value) {
 }
 
 std::string Sparkline(std::span<const double> values, const LineStyle& style) {
-  if (!style.unicode || values.empty()) return "";
-  static constexpr std::array<const char*, 8> kLevels = {"▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
-  const auto [least, most] = std::minmax_element(values.begin(), values.end());
-  const double range = *most - *least;
+  static constexpr int kLevels = 8;
+  static constexpr std::array<const char*, kLevels> kBlocks = {"▁", "▂", "▃", "▄",
+                                                               "▅", "▆", "▇", "█"};
+  static constexpr std::array<const char*, kLevels> kAscii = {"_", ".", "-", "=",
+                                                              "+", "*", "%", "#"};
+  double least = std::numeric_limits<double>::infinity();
+  double most = -least;
+  for (double value : values) {
+    if (!std::isfinite(value)) continue;
+    least = std::min(least, value);
+    most = std::max(most, value);
+  }
   std::string line;
   for (double value : values) {
-    const double level = range > 0 ? (value - *least) / range * (kLevels.size() - 1) : 0;
-    line += std::isfinite(level) ? kLevels[std::lround(level)] : "×";
+    if (!std::isfinite(value)) {
+      line += style.unicode ? "×" : "!";
+      continue;
+    }
+    // In halves, because a range may be beyond what a double holds.
+    const double range = most / 2 - least / 2;
+    const double level = range > 0 ? (value / 2 - least / 2) / range * (kLevels - 1) : 0;
+    line += (style.unicode ? kBlocks : kAscii)[std::lround(level)];
   }
-  return line;
+  return style.color ? "\x1b[32m" + line + "\x1b[0m" : line;
 }
 
 }  // namespace lockstep

@@ -42,7 +42,8 @@ std::string FormatClock(double seconds);
 std::string FormatRate(double per_second, std::string_view unit);
 // Four digits behind the point, or an exponent where they would say nothing.
 std::string FormatMetric(double value);
-// One character a value, from the smallest to the largest; empty in ASCII.
+// One character a value, from the smallest to the largest; one of its own for what is not finite.
+// Green where there is colour.
 std::string Sparkline(std::span<const double> values, const LineStyle& style);
 
 }  // namespace lockstep

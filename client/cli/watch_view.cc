@@ -14,6 +14,7 @@
 #include "absl/time/clock.h"
 #include "client/cli/format.h"
 #include "client/cli/job_progress.h"
+#include "client/cli/metric_curves.h"
 #include "client/cli/profile_view.h"
 #include "client/cli/terminal.h"
 #include "client/cli/verification.h"
@@ -33,12 +34,19 @@ static_assert(std::atomic<bool>::is_always_lock_free);  // or a signal handler m
 // Draws what arrives. Events come from one thread, redraws from another.
 class WatchView {
  public:
-  explicit WatchView(const v1::Job& job) : progress_(job) {}
+  // `page`: the job's in the dashboard, if there is one.
+  WatchView(const v1::Job& job, std::string page) : page_(std::move(page)), progress_(job) {}
+
+  void PrintBeginning() ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    PrintDashboard("dashboard: ");
+  }
 
   void Apply(const v1::Event& event) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     const absl::Time now = absl::Now();
     progress_.Apply(event, now);
+    curves_.Apply(event);
     switch (event.kind_case()) {
       case v1::Event::kState:
         PrintState(event.state());
@@ -84,6 +92,7 @@ class WatchView {
     terminal_.Clear();
     terminal_.Print("detached; the job goes on. Come back with:");
     terminal_.Print(fmt::format("  lockstep watch {} --from {}", id, next_sequence));
+    PrintDashboard("or look at ");
   }
 
   // The watch was for the profile only.
@@ -103,6 +112,10 @@ class WatchView {
     if (!line.empty() && !(terminal_.interactive() && obvious)) terminal_.Print(line);
   }
 
+  void PrintDashboard(const std::string& label) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    if (!page_.empty()) terminal_.Print(label + page_);
+  }
+
   // Where there is a live line, that every checkpoint went well need not be said.
   void PrintCheckpoint(const v1::Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (terminal_.interactive()) return;
@@ -116,8 +129,10 @@ class WatchView {
     terminal_.Print(ProfileTable(profile, style));
   }
 
+  const std::string page_;
   absl::Mutex mutex_;
   JobProgress progress_ ABSL_GUARDED_BY(mutex_);
+  MetricCurves curves_ ABSL_GUARDED_BY(mutex_);
   Terminal terminal_ ABSL_GUARDED_BY(mutex_);
   absl::Time last_plain_ ABSL_GUARDED_BY(mutex_) = absl::Now();
 };
@@ -135,12 +150,8 @@ void WatchView::PrintOutcome(const v1::Job& job) {
   const bool verifies = job.spec().has_verification();
   if (!verifies && !job.state_reason().empty()) outcome += ": " + job.state_reason();
   terminal_.Print(outcome);
-  const std::vector<double>& losses = progress_.epoch_losses();
-  if (losses.size() > 1) {
-    const std::string line = Sparkline(losses, terminal_.style());
-    terminal_.Print(fmt::format("  loss   {}{}{} -> {}", line, line.empty() ? "" : "  ",
-                                FormatMetric(losses.front()), FormatMetric(losses.back())));
-  }
+  for (const std::string& line : curves_.Table(terminal_.style())) terminal_.Print(line);
+  PrintDashboard("  dashboard  ");
   if (verifies) {
     terminal_.Print(VerificationOutcome(job));
     if (job.state() == v1::SUCCEEDED) return;
@@ -166,7 +177,10 @@ void WatchView::PrintOutcome(const v1::Job& job) {
 }  // namespace
 
 ExitCode Watch(Session& session, Client& client, const v1::Job& job, const WatchOptions& options) {
-  WatchView view(job);
+  // As the dashboard writes its addresses; what ids are made of needs no escape there.
+  const std::string dashboard = client.dashboard();
+  WatchView view(job, dashboard.empty() ? "" : dashboard + "/#/jobs/" + job.id());
+  if (!session.json()) view.PrintBeginning();
   std::unique_ptr<EventStream> events = client.WatchJob(job.id(), options.from_sequence);
 
   interrupted = false;

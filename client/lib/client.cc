@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/lib/connection.h"
+#include "client/lib/dashboard_url.h"
 
 namespace lockstep {
 namespace {
@@ -23,6 +24,7 @@ absl::StatusOr<Response> Call(const Connection& connection, const std::unique_pt
   Response response;
   const grpc::Status status = ((*stub).*method)(&context, request, &response);
   if (!status.ok()) return FromGrpc(status);
+  connection.dashboard.Hear(context);
   return response;
 }
 
@@ -72,6 +74,10 @@ bool Client::connected() const {
   return connection_->channel->GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY;
 }
 
+std::string Client::dashboard() const {
+  return DashboardUrl(connection_->dashboard.told(), connection_->options.address);
+}
+
 absl::StatusOr<v1::Job> Client::SubmitJob(const v1::JobSpec& spec, const std::string& id,
                                           bool reuse) {
   v1::SubmitJobRequest request;
@@ -94,6 +100,11 @@ absl::StatusOr<v1::Job> Client::GetJob(const std::string& id) {
 
 absl::StatusOr<v1::ListJobsResponse> Client::ListJobs(const v1::ListJobsRequest& request) {
   return Call(*connection_, connection_->jobs, &v1::JobService::Stub::ListJobs, request);
+}
+
+absl::StatusOr<v1::ListWorkersResponse> Client::ListWorkers() {
+  return Call(*connection_, connection_->jobs, &v1::JobService::Stub::ListWorkers,
+              v1::ListWorkersRequest());
 }
 
 absl::StatusOr<v1::Job> Client::CancelJob(const std::string& id) {

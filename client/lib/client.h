@@ -63,6 +63,10 @@ class Client {
   // UNAVAILABLE because there is no server.
   bool connected() const;
 
+  // Where the server's dashboard is, "http://HOST:PORT", as the newest reply of a unary call said;
+  // empty when none did.
+  std::string dashboard() const;
+
   // Jobs. See job.proto for what the server answers.
   // With `reuse`, an earlier job of the same result answers, if there is one.
   absl::StatusOr<v1::Job> SubmitJob(const v1::JobSpec& spec, const std::string& id, bool reuse);
@@ -70,6 +74,7 @@ class Client {
   absl::StatusOr<v1::Job> GetJob(const std::string& id);
   // One page; the next is asked for with its next_page_token.
   absl::StatusOr<v1::ListJobsResponse> ListJobs(const v1::ListJobsRequest& request);
+  absl::StatusOr<v1::ListWorkersResponse> ListWorkers();
   absl::StatusOr<v1::Job> CancelJob(const std::string& id);
   absl::StatusOr<v1::Job> PauseJob(const std::string& id);
   absl::StatusOr<v1::Job> ResumeJob(const std::string& id);

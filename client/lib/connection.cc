@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "client/lib/dashboard_url.h"
+
 namespace lockstep {
 
 Connection::Connection(const ClientOptions& options, std::shared_ptr<grpc::Channel> channel)
@@ -12,6 +14,19 @@ Connection::Connection(const ClientOptions& options, std::shared_ptr<grpc::Chann
       models(v1::ModelService::NewStub(channel)),
       blobs(v1::BlobService::NewStub(channel)),
       inference(inference::GRPCInferenceService::NewStub(channel)) {}
+
+void DashboardNotice::Hear(const grpc::ClientContext& context) {
+  const auto& metadata = context.GetServerInitialMetadata();
+  const auto entry = metadata.find(kDashboardKey);
+  if (entry == metadata.end()) return;
+  absl::MutexLock lock(&mutex_);
+  told_.assign(entry->second.data(), entry->second.size());
+}
+
+std::string DashboardNotice::told() const {
+  absl::MutexLock lock(&mutex_);
+  return told_;
+}
 
 void Connection::Prepare(grpc::ClientContext& context) const {
   if (!options.token.empty()) context.AddMetadata("authorization", "Bearer " + options.token);

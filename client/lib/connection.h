@@ -6,7 +6,9 @@
 #include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
 #include "client/lib/client.h"
 #include "inference/inference.grpc.pb.h"
 #include "lockstep/v1/blob.grpc.pb.h"
@@ -16,6 +18,17 @@
 
 // Private to client/lib: the channel, and what its users share.
 namespace lockstep {
+
+// What the newest reply said about the dashboard. Thread-safe.
+class DashboardNotice {
+ public:
+  void Hear(const grpc::ClientContext& context) ABSL_LOCKS_EXCLUDED(mutex_);
+  std::string told() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  mutable absl::Mutex mutex_;
+  std::string told_ ABSL_GUARDED_BY(mutex_);
+};
 
 struct Connection {
   Connection(const ClientOptions& options, std::shared_ptr<grpc::Channel> channel);
@@ -31,6 +44,7 @@ struct Connection {
   const std::unique_ptr<v1::ModelService::Stub> models;
   const std::unique_ptr<v1::BlobService::Stub> blobs;
   const std::unique_ptr<inference::GRPCInferenceService::Stub> inference;
+  mutable DashboardNotice dashboard;
 };
 
 absl::Status FromGrpc(const grpc::Status& status);

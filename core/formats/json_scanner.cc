@@ -22,7 +22,8 @@ void AppendUtf8(uint32_t code, std::string& text) {
   }
 }
 
-// Whether `text` is UTF-8 as RFC 3629 has it: no overlong forms, no surrogates.
+}  // namespace
+
 bool IsUtf8(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
     const auto first = static_cast<unsigned char>(text[i++]);
@@ -44,8 +45,6 @@ bool IsUtf8(std::string_view text) {
   }
   return true;
 }
-
-}  // namespace
 
 absl::Status JsonScanner::Error(const std::string& what) const {
   return absl::InvalidArgumentError(

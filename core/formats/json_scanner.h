@@ -11,6 +11,9 @@
 
 namespace lockstep {
 
+// As RFC 3629 has it: no overlong forms, no surrogates.
+bool IsUtf8(std::string_view text);
+
 // Reads JSON (RFC 8259) of a shape that the caller knows: it asks for what must come next, so depth
 // is the caller's and a hostile text can neither nest nor grow anything. Errors are
 // INVALID_ARGUMENT with the byte offset.

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 
 namespace lockstep {
 namespace {
@@ -16,10 +15,10 @@ constexpr int64_t kChunkBytes = 1 << 20;
 // is asked for, so nothing here is touched by two threads at a time.
 class Upload final : public grpc::ServerReadReactor<v1::WriteBlobRequest> {
  public:
-  Upload(const grpc::CallbackServerContext& context, Gate& gate, BlobStore& blobs,
+  Upload(grpc::CallbackServerContext* context, Gate& gate, BlobStore& blobs,
          v1::WriteBlobResponse* response)
-      : gate_(gate), blobs_(blobs), response_(response) {
-    if (absl::Status admitted = gate_.Admit(context); !admitted.ok()) {
+      : gate_(gate), call_(context, "BlobService.WriteBlob"), blobs_(blobs), response_(response) {
+    if (absl::Status admitted = gate_.Admit(call_); !admitted.ok()) {
       End(admitted);
     } else {
       StartRead(&request_);
@@ -71,13 +70,13 @@ class Upload final : public grpc::ServerReadReactor<v1::WriteBlobRequest> {
 
   void End(const absl::Status& status) {
     writer_.reset();  // before the client hears of it, so that it can come back at once
-    Finish(gate_.Finish("BlobService.WriteBlob", start_, status));
+    Finish(gate_.Finish(call_, status));
   }
 
   Gate& gate_;
+  const Gate::Call call_;
   BlobStore& blobs_;
   v1::WriteBlobResponse* const response_;
-  const absl::Time start_ = absl::Now();
   bool first_ = true;
   v1::Blob blob_;
   v1::WriteBlobRequest request_;
@@ -87,10 +86,14 @@ class Upload final : public grpc::ServerReadReactor<v1::WriteBlobRequest> {
 // One download; the next chunk is read when the one before it has been taken.
 class Download final : public grpc::ServerWriteReactor<v1::ReadBlobResponse> {
  public:
-  Download(const grpc::CallbackServerContext& context, Gate& gate, BlobStore& blobs,
+  Download(grpc::CallbackServerContext* context, Gate& gate, BlobStore& blobs,
            const v1::ReadBlobRequest& request)
-      : gate_(gate), blobs_(blobs), sha256_(request.sha256()), offset_(request.offset()) {
-    if (absl::Status admitted = gate_.Admit(context); !admitted.ok()) {
+      : gate_(gate),
+        call_(context, "BlobService.ReadBlob"),
+        blobs_(blobs),
+        sha256_(request.sha256()),
+        offset_(request.offset()) {
+    if (absl::Status admitted = gate_.Admit(call_); !admitted.ok()) {
       End(admitted);
     } else {
       PostNext();
@@ -135,14 +138,12 @@ class Download final : public grpc::ServerWriteReactor<v1::ReadBlobResponse> {
     StartWrite(&response_);
   }
 
-  void End(const absl::Status& status) {
-    Finish(gate_.Finish("BlobService.ReadBlob", start_, status));
-  }
+  void End(const absl::Status& status) { Finish(gate_.Finish(call_, status)); }
 
   Gate& gate_;
+  const Gate::Call call_;
   BlobStore& blobs_;
   const std::string sha256_;
-  const absl::Time start_ = absl::Now();
   int64_t offset_;
   v1::ReadBlobResponse response_;
   std::unique_ptr<BlobStore::Reader> reader_;
@@ -162,12 +163,12 @@ grpc::ServerUnaryReactor* BlobService::StatBlob(grpc::CallbackServerContext* con
 
 grpc::ServerReadReactor<v1::WriteBlobRequest>* BlobService::WriteBlob(
     grpc::CallbackServerContext* context, v1::WriteBlobResponse* response) {
-  return new Upload(*context, gate_, blobs_, response);
+  return new Upload(context, gate_, blobs_, response);
 }
 
 grpc::ServerWriteReactor<v1::ReadBlobResponse>* BlobService::ReadBlob(
     grpc::CallbackServerContext* context, const v1::ReadBlobRequest* request) {
-  return new Download(*context, gate_, blobs_, *request);
+  return new Download(context, gate_, blobs_, *request);
 }
 
 }  // namespace lockstep

@@ -1,16 +1,22 @@
 #include "server/api/handler.h"
 
 #include <openssl/crypto.h>
-#include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <exception>
+#include <iterator>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/telemetry/log.h"
+#include "server/telemetry/trace_context.h"
 
 namespace lockstep {
 namespace {
+
+std::atomic<int64_t> last_call = 0;
 
 // A library's exception ends one call, not the server.
 absl::Status RunGuarded(absl::AnyInvocable<absl::Status()>& work) {
@@ -21,13 +27,44 @@ absl::Status RunGuarded(absl::AnyInvocable<absl::Status()>& work) {
   }
 }
 
+std::vector<LogField> Ids(const Gate::Call& call) {
+  return {{"rpc", call.id}, {"trace_id", call.trace_id}};
+}
+
+// Whose fault it is: what ours are, somebody should look at.
+LogLevel LevelOf(const absl::Status& status) {
+  if (status.ok()) return LogLevel::kDebug;
+  const bool ours = absl::IsInternal(status) || absl::IsUnknown(status) || absl::IsDataLoss(status);
+  return ours ? LogLevel::kWarning : LogLevel::kInfo;
+}
+
 }  // namespace
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
 
-absl::Status Gate::Admit(const grpc::ServerContextBase& context) const {
+Gate::Call::Call(grpc::ServerContextBase* context, std::string_view method)
+    : context(context),
+      method(method),
+      start(absl::Now()),
+      id(last_call.fetch_add(1) + 1),
+      trace_id(TraceId(*context)) {}
+
+std::string Gate::TraceId(const grpc::ServerContextBase& context) {
+  const auto [entry, end] = context.client_metadata().equal_range(kTraceparentKey);
+  // Of several nobody can say which one counts.
+  if (entry == end || std::next(entry) != end) return "";
+  return TraceIdOf({entry->second.data(), entry->second.size()});
+}
+
+absl::Status Gate::Admit(const Call& call) const {
+  if (absl::Status status = CheckToken(*call.context); !status.ok()) return status;
+  if (!dashboard_.empty()) call.context->AddInitialMetadata("x-lockstep-dashboard", dashboard_);
+  return absl::OkStatus();
+}
+
+absl::Status Gate::CheckToken(const grpc::ServerContextBase& context) const {
   if (token_.empty()) return absl::OkStatus();
   const auto& metadata = context.client_metadata();
   const auto entry = metadata.find("authorization");
@@ -44,13 +81,17 @@ absl::Status Gate::Admit(const grpc::ServerContextBase& context) const {
   return absl::OkStatus();
 }
 
-grpc::Status Gate::Finish(std::string_view method, absl::Time start, const absl::Status& status) {
-  const int64_t calls = calls_.fetch_add(1) + 1;
-  spdlog::debug("rpc method={} status={} micros={} calls={}", method,
-                absl::StatusCodeToString(status.code()),
-                absl::ToInt64Microseconds(absl::Now() - start), calls);
-  if (absl::IsInternal(status) || absl::IsUnknown(status) || absl::IsDataLoss(status)) {
-    spdlog::warn("rpc failed method={} status=\"{}\"", method, status.ToString());
+grpc::Status Gate::Finish(const Call& call, const absl::Status& status) {
+  const LogLevel level = LevelOf(status);
+  if (WritesLog(level)) {
+    LogLine(level, status.ok() ? "rpc" : "rpc failed",
+            {{"rpc", call.id},
+             {"method", call.method},
+             {"code", absl::StatusCodeToString(status.code())},
+             {"ms", absl::ToDoubleMilliseconds(absl::Now() - call.start)},
+             {"peer", call.context->peer()},
+             {"trace_id", call.trace_id},
+             {"error", std::string(status.message())}});
   }
   return ToGrpcStatus(status);
 }
@@ -58,33 +99,32 @@ grpc::Status Gate::Finish(std::string_view method, absl::Time start, const absl:
 grpc::ServerUnaryReactor* Gate::UnaryAsync(grpc::CallbackServerContext* context,
                                            std::string_view method,
                                            absl::AnyInvocable<void(Done)> start) {
-  const absl::Time begin = absl::Now();
+  Call call(context, method);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  if (absl::Status admitted = Admit(*context); !admitted.ok()) {
-    reactor->Finish(Finish(method, begin, admitted));
+  if (absl::Status admitted = Admit(call); !admitted.ok()) {
+    reactor->Finish(Finish(call, admitted));
     return reactor;
   }
-  start([this, reactor, method, begin](absl::Status status) {
-    reactor->Finish(Finish(method, begin, status));
+  start([this, reactor, call = std::move(call)](absl::Status status) {
+    reactor->Finish(Finish(call, status));
   });
   return reactor;
 }
 
 grpc::ServerUnaryReactor* Gate::Unary(grpc::CallbackServerContext* context, std::string_view method,
                                       absl::AnyInvocable<absl::Status()> work) {
-  const absl::Time begin = absl::Now();
+  const Call call(context, method);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  if (absl::Status admitted = Admit(*context); !admitted.ok()) {
-    reactor->Finish(Finish(method, begin, admitted));
+  if (absl::Status admitted = Admit(call); !admitted.ok()) {
+    reactor->Finish(Finish(call, admitted));
     return reactor;
   }
-  const bool posted =
-      executor_->Post([this, reactor, method, begin, work = std::move(work)]() mutable {
-        reactor->Finish(Finish(method, begin, RunGuarded(work)));
-      });
+  const bool posted = executor_->Post([this, reactor, call, work = std::move(work)]() mutable {
+    const LogScope scope(Ids(call));
+    reactor->Finish(Finish(call, RunGuarded(work)));
+  });
   if (!posted) {
-    reactor->Finish(
-        Finish(method, begin, absl::ResourceExhaustedError("the server is busy; try again")));
+    reactor->Finish(Finish(call, absl::ResourceExhaustedError("the server is busy; try again")));
   }
   return reactor;
 }

@@ -3,7 +3,6 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <atomic>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -31,11 +30,14 @@ grpc::Status ToGrpcStatus(const absl::Status& status);
 class Gate {
  public:
   // Callers must bring the metadata `authorization: Bearer <token>`; with an empty token everybody
-  // may call. `executor` must outlive the gate.
-  Gate(std::string token, Executor* executor) : token_(std::move(token)), executor_(executor) {}
+  // may call. `executor` must outlive the gate. `dashboard` is where the dashboard is, for clients
+  // to tell people: "http://HOST:PORT", without HOST where it listens on any address; every
+  // admitted call has it as initial metadata, unless it is empty.
+  Gate(std::string token, Executor* executor, std::string dashboard = "")
+      : token_(std::move(token)), executor_(executor), dashboard_(std::move(dashboard)) {}
 
-  // Runs `work` on the executor and finishes the call with what it returns. Request and response
-  // are valid until then.
+  // Runs `work` on the executor and finishes the call with what it returns; lines that it logs have
+  // the call's `rpc` and `trace_id`. Request and response are valid until then.
   grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, std::string_view method,
                                   absl::AnyInvocable<absl::Status()> work);
 
@@ -46,17 +48,33 @@ class Gate {
                                        std::string_view method,
                                        absl::AnyInvocable<void(Done)> start);
 
+  // A call under way.
+  struct Call {
+    // `context` must outlive it.
+    Call(grpc::ServerContextBase* context, std::string_view method);
+
+    grpc::ServerContextBase* context;
+    std::string_view method;
+    absl::Time start;
+    int64_t id;            // no other call of this process has it
+    std::string trace_id;  // of the client's trace; empty if it named none
+  };
   // For streams, which call both themselves: first Admit (UNAUTHENTICATED without the right token),
   // last Finish, whose result is what the reactor finishes with.
-  absl::Status Admit(const grpc::ServerContextBase& context) const;
-  grpc::Status Finish(std::string_view method, absl::Time start, const absl::Status& status);
+  absl::Status Admit(const Call& call) const;
+  grpc::Status Finish(const Call& call, const absl::Status& status);
+
+  // What the client's metadata `traceparent` names.
+  static std::string TraceId(const grpc::ServerContextBase& context);
 
   Executor* executor() const { return executor_; }
 
  private:
+  absl::Status CheckToken(const grpc::ServerContextBase& context) const;
+
   const std::string token_;
   Executor* const executor_;
-  std::atomic<int64_t> calls_{0};
+  const std::string dashboard_;
 };
 
 }  // namespace lockstep

@@ -6,14 +6,38 @@
 #include "absl/strings/str_cat.h"
 
 namespace lockstep {
+namespace {
+
+constexpr size_t kMaxVersions = 100;
+
+}  // namespace
+
+absl::StatusOr<std::vector<v1::ModelVersion>> ModelService::NewestVersions(
+    const std::string& name) const {
+  absl::StatusOr<std::vector<int64_t>> versions = store_.ListModelVersions(name);
+  if (!versions.ok()) return versions.status();
+  if (versions->empty()) return absl::NotFoundError(absl::StrCat("no model ", name));
+  std::vector<v1::ModelVersion> newest;
+  for (auto v = versions->rbegin(); v != versions->rend() && newest.size() < kMaxVersions; ++v) {
+    absl::StatusOr<v1::ModelVersion> model = store_.GetModel(name, *v);
+    if (!model.ok()) return model.status();
+    newest.push_back(*std::move(model));
+  }
+  return newest;
+}
 
 grpc::ServerUnaryReactor* ModelService::ListModels(grpc::CallbackServerContext* context,
-                                                   const v1::ListModelsRequest*,
+                                                   const v1::ListModelsRequest* request,
                                                    v1::ListModelsResponse* response) {
   return gate_.Unary(context, "ModelService.ListModels", [=, this]() -> absl::Status {
-    absl::StatusOr<std::vector<v1::ModelVersion>> found = store_.ListModels();
+    absl::StatusOr<std::vector<v1::ModelVersion>> found =
+        request->name().empty() ? store_.ListModels() : NewestVersions(request->name());
     if (!found.ok()) return found.status();
-    for (v1::ModelVersion& model : *found) *response->add_models() = std::move(model);
+    for (v1::ModelVersion& model : *found) {
+      model.mutable_receipt()->clear_spec();
+      model.mutable_receipt()->clear_epochs();
+      *response->add_models() = std::move(model);
+    }
     return absl::OkStatus();
   });
 }

@@ -20,6 +20,8 @@ class ModelService final : public v1::ModelService::CallbackService {
                                      v1::ModelVersion* response) override;
 
  private:
+  absl::StatusOr<std::vector<v1::ModelVersion>> NewestVersions(const std::string& name) const;
+
   Gate& gate_;
   Store& store_;
 };

@@ -1,24 +1,31 @@
+#include <grpc/support/log.h>
 #include <signal.h>
-#include <spdlog/cfg/env.h>
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
 
+#include "absl/strings/str_cat.h"
 #include "server/app/serve.h"
 #include "server/app/token_file.h"
+#include "server/telemetry/log.h"
 #include "server/worker/worker.h"
 
 namespace lockstep {
 namespace {
 
-// One line an event: time, level, what, key=value. SPDLOG_LEVEL=debug shows every RPC.
-void SetUpLogging() {
-  spdlog::set_default_logger(spdlog::stderr_logger_mt("lockstepd"));
-  spdlog::set_pattern("%Y-%m-%dT%H:%M:%S.%eZ %l %v", spdlog::pattern_time_type::utc);
-  spdlog::cfg::load_env_levels();
+// gRPC says a lot about what is no trouble of ours, and nothing that a status does not say, too.
+void LogFromGrpc(gpr_log_func_args* args) {
+  LogLine(LogLevel::kDebug, "grpc", {{"text", args->message}});
+}
+
+void AddLogFormat(CLI::App* command, std::string& format) {
+  command
+      ->add_option("--log-format", format,
+                   "Of the lines on standard error: text (time level message key=value ...) or\n"
+                   "json (an object a line); SPDLOG_LEVEL=debug shows every RPC")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
 }
 
 CLI::App* AddServe(CLI::App& app, ServeOptions& options) {
@@ -28,6 +35,11 @@ CLI::App* AddServe(CLI::App& app, ServeOptions& options) {
       ->capture_default_str();
   serve->add_option("--listen", options.listen, "HOST:PORT; port 0 takes any free one")
       ->capture_default_str();
+  serve->add_option(
+      "--http", options.http,
+      absl::StrCat("HOST:PORT of the dashboard, /metrics, /healthz and /readyz; \"\": none\n"
+                   "[",
+                   kDefaultHttp, ", none if that is in use]"));
   serve->add_option("--local-workers", options.local_workers, "Worker processes to start")
       ->check(CLI::Range(0, 256))
       ->capture_default_str();
@@ -67,10 +79,12 @@ CLI::App* AddServe(CLI::App& app, ServeOptions& options) {
                    "Jobs that ended so many days ago are deleted, models stay; 0: none")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
+  AddLogFormat(serve, options.log_format);
   return serve;
 }
 
-CLI::App* AddWork(CLI::App& app, WorkerOptions& options, std::string& token_file) {
+CLI::App* AddWork(CLI::App& app, WorkerOptions& options, std::string& token_file,
+                  std::string& log_format) {
   CLI::App* work = app.add_subcommand("work", "Trains what a server gives it");
   work->add_option("--server", options.server, "unix:PATH or HOST:PORT")->required();
   work->add_option("--token-file", token_file, "The server's worker.token")->required();
@@ -84,11 +98,11 @@ CLI::App* AddWork(CLI::App& app, WorkerOptions& options, std::string& token_file
                    "How long it trains on and looks for a server that is gone")
       ->check(CLI::Range(0.0, 86400.0))
       ->capture_default_str();
+  AddLogFormat(work, log_format);
   return work;
 }
 
 int Main(int argc, char** argv) {
-  SetUpLogging();
   CLI::App app("Lockstep's server: trains neural networks as a service, to the same bits.",
                "lockstepd");
   app.require_subcommand(1);
@@ -96,13 +110,17 @@ int Main(int argc, char** argv) {
   WorkerOptions worker_options;
   std::string worker_token_file;
   CLI::App* serve = AddServe(app, serve_options);
-  AddWork(app, worker_options, worker_token_file);
+  std::string worker_log_format = "text";
+  AddWork(app, worker_options, worker_token_file, worker_log_format);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : kExitUsage;
   }
 
+  const std::string& log_format = serve->parsed() ? serve_options.log_format : worker_log_format;
+  SetUpLogging(log_format == "json" ? LogFormat::kJson : LogFormat::kText);
+  gpr_set_log_function(LogFromGrpc);
   // Before the first thread, so that every thread inherits it. A reader of our log that goes away
   // must not take the server along.
   signal(SIGPIPE, SIG_IGN);
@@ -116,8 +134,7 @@ int Main(int argc, char** argv) {
   }
   absl::StatusOr<std::string> token = ReadTokenFile(worker_token_file);
   if (!token.ok()) {
-    std::fprintf(stderr, "lockstepd: --token-file: %s\n",
-                 std::string(token.status().message()).c_str());
+    LogRefusal("--token-file: " + std::string(token.status().message()));
     return kExitUsage;
   }
   worker_options.token = [worker_token_file] { return ReadTokenFile(worker_token_file); };

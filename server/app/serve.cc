@@ -1,11 +1,9 @@
 #include "server/app/serve.h"
 
-#include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <signal.h>
-#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -16,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -26,13 +25,15 @@
 #include "server/api/dataset_service.h"
 #include "server/api/executor.h"
 #include "server/api/handler.h"
+#include "server/api/listen_address.h"
 #include "server/api/model_service.h"
-#include "server/app/listen_address.h"
 #include "server/app/memory_limit.h"
 #include "server/app/ticker.h"
 #include "server/app/token_file.h"
+#include "server/jobs/job_curves.h"
 #include "server/jobs/job_manager.h"
 #include "server/jobs/job_service.h"
+#include "server/jobs/job_state.h"
 #include "server/jobs/supervisor.h"
 #include "server/jobs/worker_service.h"
 #include "server/serving/inference_service.h"
@@ -42,8 +43,11 @@
 #include "server/store/data_directory.h"
 #include "server/store/files.h"
 #include "server/store/store.h"
+#include "server/telemetry/log.h"
 #include "server/tensorboard/data_provider.h"
 #include "server/tensorboard/event_files.h"
+#include "server/web/api.h"
+#include "server/web/http_server.h"
 
 namespace lockstep {
 namespace {
@@ -70,6 +74,7 @@ class Server {
   std::optional<Refusal> CheckOptions();
   std::optional<Refusal> OpenData();
   std::optional<Refusal> Listen();
+  std::optional<Refusal> ListenForBrowsers();
 
   void StartWork();
   void Stop();
@@ -81,6 +86,7 @@ class Server {
 
   const ServeOptions options_;
   ListenAddress listen_;
+  std::optional<ListenAddress> http_listen_;
   std::string token_;
   std::string worker_token_;
 
@@ -90,8 +96,10 @@ class Server {
   std::unique_ptr<PublishedModels> published_;
   std::unique_ptr<ModelRepository> models_;
   std::unique_ptr<JobManager> jobs_;
+  std::unique_ptr<JobCurves> curves_;
   std::unique_ptr<EventFiles> event_files_;
 
+  std::unique_ptr<HttpServer> http_;  // the executor's tasks come back to it
   Executor executor_{kExecutorThreads};
   std::unique_ptr<Gate> gate_;
   std::unique_ptr<Gate> worker_gate_;
@@ -109,6 +117,14 @@ std::optional<Refusal> Server::CheckOptions() {
     return Refusal{kExitUsage, absl::StrCat("--listen: ", listen.status().message())};
   }
   listen_ = *std::move(listen);
+  const std::string http = options_.http.value_or(kDefaultHttp);
+  if (!http.empty()) {
+    listen = ParseListenAddress(http);
+    if (!listen.ok()) {
+      return Refusal{kExitUsage, absl::StrCat("--http: ", listen.status().message())};
+    }
+    http_listen_ = *std::move(listen);
+  }
   if (!options_.token_file.empty()) {
     absl::StatusOr<std::string> token = ReadTokenFile(options_.token_file);
     if (!token.ok()) {
@@ -116,9 +132,12 @@ std::optional<Refusal> Server::CheckOptions() {
     }
     token_ = *std::move(token);
   }
-  if (!listen_.loopback && token_.empty() && !options_.insecure) {
+  for (const auto& [option, address, loopback] :
+       {std::tuple("--listen ", options_.listen, listen_.loopback),
+        std::tuple("--http ", http, !http_listen_.has_value() || http_listen_->loopback)}) {
+    if (loopback || !token_.empty() || options_.insecure) continue;
     return Refusal{kExitUsage,
-                   absl::StrCat("--listen ", options_.listen,
+                   absl::StrCat(option, address,
                                 " lets other machines in: give --token-file FILE so that only "
                                 "those who know the token may call, or --insecure to let in all")};
   }
@@ -165,6 +184,11 @@ absl::Status Server::OpenStores() {
   jobs.on_published = [models = models_.get()](const std::string& name, int64_t version) {
     models->Published(name, version);
   };
+  jobs.on_changed = [this](const v1::Job& job) {
+    if (!HasEnded(job.state())) return;
+    // What is not kept now is when somebody asks for it.
+    (void)executor_.Post([this, id = job.id()] { curves_->Read(id, {}).status().IgnoreError(); });
+  };
   jobs.on_log = [this](const std::string& id) {
     if (event_files_ != nullptr) event_files_->Follow(id);
   };
@@ -172,6 +196,7 @@ absl::Status Server::OpenStores() {
       JobManager::Create(std::move(jobs), store_.get(), blobs_.get());
   if (!manager.ok()) return manager.status();
   jobs_ = *std::move(manager);
+  curves_ = std::make_unique<JobCurves>(directory_->runs(), jobs_.get());
   // What the manager has done to logs before, this finds by itself.
   event_files_ = std::make_unique<EventFiles>(
       EventFiles::Options{.runs_directory = directory_->runs()}, jobs_.get());
@@ -210,7 +235,8 @@ std::unique_ptr<grpc::Server> Server::ListenForClients(int* port) {
   services.push_back(std::make_unique<ModelService>(gate_.get(), store_.get()));
   services.push_back(
       std::make_unique<InferenceService>(gate_.get(), models_.get(), max_message_bytes));
-  services.push_back(std::make_unique<DataProvider>(gate_.get(), jobs_.get(), max_message_bytes));
+  services.push_back(
+      std::make_unique<DataProvider>(gate_.get(), jobs_.get(), curves_.get(), max_message_bytes));
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -243,11 +269,53 @@ std::optional<Refusal> Server::Listen() {
                                 "machine's; choose another --listen")};
   }
   const std::string address = absl::StrCat(listen_.host, ":", port);
+  if (std::optional<Refusal> refusal = ListenForBrowsers(); refusal.has_value()) return refusal;
   if (absl::Status s = WriteFileAtomically(directory_->address(), address + "\n", 0644); !s.ok()) {
     return Refusal{kExitBadDataDirectory, std::string(s.message())};
   }
-  spdlog::info("server ready address={} data_dir={} token={}", address, directory_->path(),
-               token_.empty() ? "none" : "required");
+  LogLine(LogLevel::kInfo, "server ready",
+          {{"address", address},
+           {"data_dir", directory_->path()},
+           {"token", token_.empty() ? "none" : "required"}});
+  return std::nullopt;
+}
+
+std::optional<Refusal> Server::ListenForBrowsers() {
+  if (!http_listen_.has_value()) return std::nullopt;
+  HttpServer::Options options;
+  options.host = http_listen_->host;
+  options.port = http_listen_->port;
+  options.token = token_;
+  options.loopback = http_listen_->loopback;
+  options.not_ready = [this]() -> std::vector<std::string> {
+    if (models_->Ready()) return {};
+    return {"models are being loaded"};
+  };
+  absl::StatusOr<std::unique_ptr<HttpServer>> http =
+      HttpServer::Listen(std::move(options), &executor_);
+  if (!http.ok()) {
+    const std::string message =
+        absl::StrCat("cannot listen on ", http_listen_->host, ":", http_listen_->port, ": ",
+                     http.status().message(), "; choose another --http");
+    if (options_.http.has_value()) return Refusal{kExitCannotListen, message};
+    LogLine(LogLevel::kWarning, "no dashboard", {{"reason", message}});
+    return std::nullopt;
+  }
+  http_ = *std::move(http);
+  const std::string address = absl::StrCat(http_listen_->host, ":", http_->port());
+  if (absl::Status s = WriteFileAtomically(directory_->http_address(), address + "\n", 0644);
+      !s.ok()) {
+    return Refusal{kExitBadDataDirectory, std::string(s.message())};
+  }
+  Api::Parts parts;
+  parts.channel = server_->InProcessChannel(grpc::ChannelArguments());
+  parts.token = token_;
+  parts.jobs = jobs_.get();
+  parts.curves = curves_.get();
+  parts.blobs = blobs_.get();
+  parts.executor = &executor_;
+  http_->Start(std::make_unique<Api>(std::move(parts)));
+  LogLine(LogLevel::kInfo, "dashboard ready", {{"url", absl::StrCat("http://", address)}});
   return std::nullopt;
 }
 
@@ -260,12 +328,17 @@ void Server::StartWork() {
                        "--server",     "unix:" + directory_->worker_socket(),
                        "--token-file", directory_->worker_token(),
                        "--cache-dir",  directory_->cache(),
-                       "--threads",    absl::StrCat(options_.threads)};
+                       "--threads",    absl::StrCat(options_.threads),
+                       "--log-format", options_.log_format};
   supervisor_ = std::make_unique<Supervisor>(std::move(workers));
 }
 
 void Server::Stop() {
-  if (directory_ != nullptr) RemoveFile(directory_->address()).IgnoreError();
+  if (directory_ != nullptr) {
+    RemoveFile(directory_->address()).IgnoreError();
+    RemoveFile(directory_->http_address()).IgnoreError();
+  }
+  if (http_ != nullptr) http_->Stop();
   if (server_ != nullptr) server_->GetHealthCheckService()->SetServingStatus(false);
   // Jobs stay as they are: the next server takes them up.
   ticker_.reset();
@@ -283,32 +356,28 @@ void WaitForStopSignal() {
   sigaddset(&stop, SIGINT);
   int signal_number = 0;
   sigwait(&stop, &signal_number);
-  spdlog::info("server stopping signal={}", strsignal(signal_number));
+  LogLine(LogLevel::kInfo, "server stopping", {{"signal", strsignal(signal_number)}});
   // Who cannot wait sends a second one.
   pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);
 }
 
-// gRPC says a lot about what is no trouble of ours, and nothing that a status does not say, too.
-void LogFromGrpc(gpr_log_func_args* args) { spdlog::debug("grpc message=\"{}\"", args->message); }
-
 }  // namespace
 
 int Serve(const ServeOptions& options) {
-  gpr_set_log_function(LogFromGrpc);
   umask(0077);  // what a server keeps is nobody else's to read, its socket nobody's to open
   Server server(options);
   std::optional<Refusal> refusal = server.CheckOptions();
   if (!refusal.has_value()) refusal = server.OpenData();
   if (!refusal.has_value()) refusal = server.Listen();
   if (refusal.has_value()) {
-    std::fprintf(stderr, "lockstepd: %s\n", refusal->message.c_str());
+    LogRefusal(refusal->message);
     server.Stop();
     return refusal->exit_code;
   }
   server.StartWork();
   WaitForStopSignal();
   server.Stop();
-  spdlog::info("server stopped");
+  LogLine(LogLevel::kInfo, "server stopped");
   return 0;
 }
 

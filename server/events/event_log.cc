@@ -1,7 +1,6 @@
 #include "server/events/event_log.h"
 
 #include <fcntl.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -11,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "server/events/crc32c.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 namespace {
@@ -108,8 +108,10 @@ absl::Status EventLog::Load() {
     damaged = rest.size() == window->size();  // a window holds at least one whole record
   }
   if (damaged) {
-    spdlog::warn("event log cut path={} bytes_dropped={} last_sequence={}", file_.path(),
-                 *size - ends_.back(), ends_.size() - 1);
+    LogLine(LogLevel::kWarning, "event log cut",
+            {{"path", file_.path()},
+             {"bytes_dropped", *size - ends_.back()},
+             {"last_sequence", ends_.size() - 1}});
     if (absl::Status s = file_.Truncate(ends_.back()); !s.ok()) return s;
   }
   // A server that was killed may have written these records but not waited for the disk.
@@ -148,6 +150,14 @@ absl::StatusOr<std::vector<v1::EpochRecord>> EventLog::Epochs(int64_t count) con
     records.push_back(std::move(*batch->events[0].mutable_epoch()));
   }
   return records;
+}
+
+int64_t EventLog::FindStep(int64_t step) const {
+  absl::MutexLock lock(&append_mutex_);
+  const std::vector<Place>& steps = places_[kStep];
+  const auto place = std::lower_bound(steps.begin(), steps.end(), step,
+                                      [](const Place& p, int64_t s) { return p.number < s; });
+  return place == steps.end() ? last_sequence() + 1 : place->sequence;
 }
 
 void EventLog::ForgetAfter(int64_t sequence) {

@@ -54,6 +54,10 @@ class EventLog {
   // The newest `count` epoch records, oldest first; 0: all.
   absl::StatusOr<std::vector<v1::EpochRecord>> Epochs(int64_t count) const;
 
+  // The sequence number of the first step record of this step or a later one; if there is none, of
+  // the event that comes next.
+  int64_t FindStep(int64_t step) const;
+
   // Waits for events from `sequence` on. As soon as there are any, or the log is closed, calls
   // `ready` once, from another thread or this one; it must not block. Returns a ticket.
   int64_t NotifyFrom(int64_t sequence, std::function<void()> ready);

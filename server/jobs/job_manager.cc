@@ -5,7 +5,6 @@
 
 #include <google/protobuf/util/message_differencer.h>
 #include <google/protobuf/util/time_util.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <optional>
@@ -19,6 +18,7 @@
 #include "server/jobs/page_token.h"
 #include "server/jobs/submission.h"
 #include "server/store/files.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 namespace {
@@ -59,7 +59,8 @@ absl::Status JobManager::Load() {
   LoseAbsent();  // before the first worker asks, or a younger job would overtake them
   // A crash between an upload and its record leaves blobs that nobody would ever ask for.
   for (const std::string& sha256 : blobs_->ListOlderThan(kKeepUnnamedBlobs)) DropBlob(sha256);
-  spdlog::info("jobs loaded unfinished={} queued={}", active_.size(), queue_.size());
+  LogLine(LogLevel::kInfo, "jobs loaded",
+          {{"unfinished", active_.size()}, {"queued", queue_.size()}});
   return absl::OkStatus();
 }
 
@@ -79,8 +80,8 @@ absl::Status JobManager::LoadJob(v1::Job job) {
     active.log = *std::move(log);
   } else if (IsStorageFailure(log.status())) {
     // The job waits until its log can be opened: no worker gets it before.
-    spdlog::error("cannot open the log of a running job={} status=\"{}\"", active.job.id(),
-                  log.status().ToString());
+    LogJob(LogLevel::kError, "cannot open the log of a running job", active.job,
+           {{"status", log.status()}});
   } else {
     return Change(active, JobCommand::kFail,
                   absl::StrCat("its event log is not usable: ", log.status().ToString()));
@@ -132,7 +133,8 @@ absl::StatusOr<v1::ValidateJobResponse> JobManager::Validate(const v1::JobSpec& 
   return Explain(*plan, threads, peaks);
 }
 
-absl::StatusOr<v1::Job> JobManager::Submit(const v1::SubmitJobRequest& request) {
+absl::StatusOr<v1::Job> JobManager::Submit(const v1::SubmitJobRequest& request,
+                                           const std::string& trace_id) {
   const std::string id = request.id().empty() ? ChooseJobId() : request.id();
   if (absl::Status status = CheckJobId(id); !status.ok()) return status;
   absl::StatusOr<JobPlan> plan =
@@ -155,17 +157,18 @@ absl::StatusOr<v1::Job> JobManager::Submit(const v1::SubmitJobRequest& request) 
 
   // A deleted job of that name may have left files behind, if a crash came between.
   if (absl::Status status = logs_.Delete(id); !status.ok()) return status;
-  const v1::Job job = NewJob(id, *plan);
+  v1::Job job = NewJob(id, *plan);
+  job.set_trace_id(trace_id);
   if (absl::Status status = store_->InsertJob(job); !status.ok()) return status;
   ActiveJob& active = active_[id];
   active.job = job;
   active.age = next_age_++;
   queue_.insert(PlaceOf(active));
   if (absl::StatusOr<std::shared_ptr<EventLog>> log = LogOf(active); !log.ok()) {
-    spdlog::error("cannot log job={} status=\"{}\"", id, log.status().ToString());
+    LogJob(LogLevel::kError, "cannot write a job's log", job, {{"status", log.status()}});
   }
-  spdlog::info("job submitted job={} steps={} memory_mb={}", id, plan->total_steps,
-               plan->memory_bytes >> 20);
+  LogJob(LogLevel::kInfo, "job submitted", job,
+         {{"steps", plan->total_steps}, {"memory_mb", plan->memory_bytes >> 20}});
   Schedule();
   return Find(id);
 }

@@ -66,7 +66,9 @@ class JobManager {
   // What Submit would take in, and what it would be; without a worker no time is predicted.
   absl::StatusOr<v1::ValidateJobResponse> Validate(const v1::JobSpec& spec)
       ABSL_LOCKS_EXCLUDED(mu_);
-  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request) ABSL_LOCKS_EXCLUDED(mu_);
+  // `trace_id`: of the request, if it belongs to a trace; a job that is there keeps its own.
+  absl::StatusOr<v1::Job> Submit(const v1::SubmitJobRequest& request,
+                                 const std::string& trace_id = "") ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<v1::Job> Get(const std::string& id) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<v1::ListJobsResponse> List(const v1::ListJobsRequest& request)
       ABSL_LOCKS_EXCLUDED(mu_);
@@ -113,6 +115,8 @@ class JobManager {
   // --- job_manager_schedule.cc ---
 
   // Gives queued jobs to idle workers until one of the two runs out.
+  // For logs; empty for a job that has none or has ended.
+  std::string TraceIdOfJob(const std::string& job_id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Schedule() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // A worker for the job and how many threads it has there; null: none just now.
   ConnectedWorker* FindWorker(const ActiveJob& active, WorkerId* id, int32_t* threads)

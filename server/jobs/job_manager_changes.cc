@@ -1,7 +1,6 @@
 // How a job's state changes: store first, then log, then whoever waits.
 
 #include <google/protobuf/util/time_util.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <utility>
@@ -9,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/jobs/job_events.h"
 #include "server/jobs/job_manager.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 namespace {
@@ -50,8 +50,11 @@ absl::Status JobManager::Change(ActiveJob& active, JobCommand command, std::stri
   active.job = std::move(job);
   active.run_begin = options_.now();
   if (*next == v1::QUEUED) queue_.insert(PlaceOf(active));
-  spdlog::info("job changed job={} state={} attempt={} reason=\"{}\"", active.job.id(),
-               v1::JobState_Name(*next), active.job.attempt(), active.job.state_reason());
+  LogJob(LogLevel::kInfo, "job changed", active.job,
+         {{"state", v1::JobState_Name(*next)},
+          {"attempt", active.job.attempt()},
+          {"worker", active.job.worker().name()},
+          {"reason", active.job.state_reason()}});
   if (publish != nullptr) {
     if (options_.on_published) options_.on_published(publish->name(), publish->version());
     v1::Weights weights;
@@ -64,7 +67,7 @@ absl::Status JobManager::Change(ActiveJob& active, JobCommand command, std::stri
   if (absl::StatusOr<std::shared_ptr<EventLog>> log = LogOf(active); log.ok()) {
     active.log = *next == v1::RUNNING || active.worker != 0 ? *std::move(log) : nullptr;
   } else {
-    spdlog::error("cannot log job={} status=\"{}\"", active.job.id(), log.status().ToString());
+    LogJob(LogLevel::kError, "cannot write a job's log", active.job, {{"status", log.status()}});
   }
 
   if (before == v1::RUNNING && (*next == v1::PAUSED || *next == v1::QUEUED)) {
@@ -90,8 +93,8 @@ void JobManager::LogText(const ActiveJob& active, v1::Text::Severity severity, s
   absl::StatusOr<std::shared_ptr<EventLog>> log = LogOf(active);
   const absl::Status status = log.ok() ? (*log)->Append({&event, 1}) : log.status();
   if (!status.ok()) {
-    spdlog::warn("cannot log job={} text=\"{}\" status=\"{}\"", active.job.id(),
-                 event.text().text(), status.ToString());
+    LogJob(LogLevel::kWarning, "cannot write a job's log", active.job,
+           {{"text", event.text().text()}, {"status", status}});
   }
 }
 
@@ -119,7 +122,7 @@ absl::Status JobManager::DeleteEnded(const std::string& id) {
   if (absl::Status status = store_->DeleteJob(id); !status.ok()) return status;
   for (const v1::Checkpoint& checkpoint : *checkpoints) DropBlob(checkpoint.blob().sha256());
   if (absl::Status status = ended_logs_.Delete(id); !status.ok()) {
-    spdlog::warn("cannot delete a run job={} status=\"{}\"", id, status.ToString());
+    LogLine(LogLevel::kWarning, "cannot delete a run", {{"job", id}, {"status", status}});
   }
   return absl::OkStatus();
 }
@@ -139,7 +142,7 @@ void JobManager::DropBlob(const std::string& sha256) {
   if (used.ok() && *used) return;
   if (status.ok()) status = blobs_->Delete(sha256);
   if (!status.ok()) {
-    spdlog::warn("cannot delete a blob sha256={} status=\"{}\"", sha256, status.ToString());
+    LogLine(LogLevel::kWarning, "cannot delete a blob", {{"sha256", sha256}, {"status", status}});
   }
 }
 

@@ -1,7 +1,5 @@
 // Which job gets which worker when, and what happens to a job whose worker is gone.
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -9,6 +7,7 @@
 #include "absl/time/clock.h"
 #include "server/jobs/job_events.h"
 #include "server/jobs/job_manager.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 namespace {
@@ -40,7 +39,7 @@ void JobManager::Schedule() {
     }
     if (absl::Status status = Assign(active, id, *worker, threads); !status.ok()) {
       // The store cannot be written. The job stays where it is until the next tick.
-      spdlog::error("cannot start job={} status=\"{}\"", active.job.id(), status.ToString());
+      LogJob(LogLevel::kError, "cannot start a job", active.job, {{"status", status}});
       return;
     }
   }
@@ -82,7 +81,7 @@ void JobManager::Preempt(const ActiveJob& by) {
   const absl::Status status =
       Change(*victim, JobCommand::kRequeue, absl::StrCat("preempted by job ", by.job.id()));
   if (!status.ok()) {
-    spdlog::error("cannot preempt job={} status=\"{}\"", victim->job.id(), status.ToString());
+    LogJob(LogLevel::kError, "cannot preempt a job", victim->job, {{"status", status}});
   }
 }
 
@@ -93,6 +92,7 @@ absl::Status JobManager::Assign(ActiveJob& active, WorkerId id, ConnectedWorker&
   v1::Assignment& assignment = *message.mutable_assignment();
   *assignment.mutable_spec() = spec;
   assignment.set_threads(threads);
+  assignment.set_trace_id(active.job.trace_id());
   absl::StatusOr<v1::Dataset> train = store_->GetDataset(spec.data().train().dataset());
   if (!train.ok()) return train.status();
   *assignment.mutable_train() = *std::move(train);
@@ -170,8 +170,8 @@ void JobManager::Lose(ActiveJob& active, const std::string& reason) {
       return;
     }
   }
-  spdlog::error("cannot write down a loss job={} status=\"{}\"", active.job.id(),
-                status.ToString());
+  LogJob(LogLevel::kError, "cannot write down that a job lost its worker", active.job,
+         {{"status", status}});
 }
 
 void JobManager::LoseAbsent() {
@@ -203,10 +203,11 @@ void JobManager::DeleteExpired() {
       store_->ListExpiredJobs(before, options_.keep_jobs);
   absl::Status status = expired.status();
   for (size_t i = 0; status.ok() && i < expired->size(); ++i) {
-    status = DeleteEnded((*expired)[i]);
-    if (status.ok()) spdlog::info("job deleted job={} reason=retention", (*expired)[i]);
+    const absl::StatusOr<v1::Job> job = Find((*expired)[i]);
+    status = job.ok() ? DeleteEnded(job->id()) : job.status();
+    if (status.ok()) LogJob(LogLevel::kInfo, "job deleted", *job, {{"reason", "retention"}});
   }
-  if (!status.ok()) spdlog::warn("cannot delete old jobs status=\"{}\"", status.ToString());
+  if (!status.ok()) LogLine(LogLevel::kWarning, "cannot delete old jobs", {{"status", status}});
 }
 
 }  // namespace lockstep

@@ -1,7 +1,6 @@
 // What workers say, and what comes of it.
 
 #include <google/protobuf/util/time_util.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <utility>
@@ -11,6 +10,7 @@
 #include "server/jobs/job_events.h"
 #include "server/jobs/job_manager.h"
 #include "server/jobs/kept_checkpoints.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 namespace {
@@ -42,6 +42,11 @@ std::string WorkerName(const v1::Hello& hello) {
   return absl::StrCat(hello.host(), ":", hello.pid());
 }
 
+std::string JobManager::TraceIdOfJob(const std::string& job_id) const {
+  const auto found = active_.find(job_id);
+  return found == active_.end() ? "" : found->second.job.trace_id();
+}
+
 WorkerId JobManager::Join(const v1::WorkerMessage& message, WorkerLink* link) {
   absl::MutexLock lock(&mu_);
   const WorkerId id = next_worker_++;
@@ -50,9 +55,13 @@ WorkerId JobManager::Join(const v1::WorkerMessage& message, WorkerLink* link) {
   worker.hello.clear_token();
   worker.link = link;
   worker.join_time = google::protobuf::util::TimeUtil::GetCurrentTime();
-  spdlog::info("worker joined worker={} at={} threads={} build=\"{}\" job={}", id,
-               WorkerName(worker.hello), worker.hello.threads(), worker.hello.build(),
-               message.job_id());
+  LogLine(LogLevel::kInfo, "worker joined",
+          {{"worker", WorkerName(worker.hello)},
+           {"connection", id},
+           {"threads", worker.hello.threads()},
+           {"build", worker.hello.build()},
+           {"job", message.job_id()},
+           {"trace_id", TraceIdOfJob(message.job_id())}});
   if (!message.job_id().empty()) Rejoin(id, worker, message);
   Schedule();
   return id;
@@ -144,8 +153,8 @@ absl::Status JobManager::HandleKind(ActiveJob& active, const v1::WorkerMessage& 
     case v1::WorkerMessage::kOutcome:
       return HandleOutcome(active, message.outcome());
     default:
-      spdlog::warn("worker sent something unexpected job={} kind={}", active.job.id(),
-                   static_cast<int>(message.kind_case()));
+      LogJob(LogLevel::kWarning, "worker sent something unexpected", active.job,
+             {{"kind", static_cast<int>(message.kind_case())}});
       return absl::OkStatus();
   }
 }
@@ -154,8 +163,12 @@ void JobManager::Leave(WorkerId id, const std::string& reason) {
   absl::MutexLock lock(&mu_);
   const ConnectedWorker worker = workers_.at(id);
   workers_.erase(id);
-  spdlog::info("worker left worker={} at={} job={} reason=\"{}\"", id, WorkerName(worker.hello),
-               worker.job_id, reason);
+  LogLine(LogLevel::kInfo, "worker left",
+          {{"worker", WorkerName(worker.hello)},
+           {"connection", id},
+           {"job", worker.job_id},
+           {"trace_id", TraceIdOfJob(worker.job_id)},
+           {"reason", reason}});
   if (stopping_) return;
   if (const auto found = active_.find(worker.job_id);
       found != active_.end() && found->second.worker == id) {
@@ -173,8 +186,11 @@ void JobManager::Leave(WorkerId id, const std::string& reason) {
 
 void JobManager::Hold(ConnectedWorker& worker, const absl::Status& why) {
   if (worker.held) return;
-  spdlog::error("cannot take down what a worker says, trying again at={} job={} status=\"{}\"",
-                WorkerName(worker.hello), worker.job_id, why.ToString());
+  LogLine(LogLevel::kError, "cannot take down what a worker says, trying again",
+          {{"worker", WorkerName(worker.hello)},
+           {"job", worker.job_id},
+           {"trace_id", TraceIdOfJob(worker.job_id)},
+           {"status", why}});
   worker.held = true;
   worker.held_since = options_.now();
   v1::ServerMessage message;
@@ -188,8 +204,11 @@ void JobManager::EndHold(ConnectedWorker& worker) {
   if (!worker.held) return;
   worker.held = false;
   const double seconds = std::chrono::duration<double>(options_.now() - worker.held_since).count();
-  spdlog::info("a worker is heard again at={} after_seconds={:.1f}", WorkerName(worker.hello),
-               seconds);
+  LogLine(LogLevel::kInfo, "worker is heard again",
+          {{"worker", WorkerName(worker.hello)},
+           {"job", worker.job_id},
+           {"trace_id", TraceIdOfJob(worker.job_id)},
+           {"after_seconds", seconds}});
   if (worker.job_id.empty()) return;  // it had come to its end
   v1::ServerMessage message;
   message.set_job_id(worker.job_id);
@@ -223,8 +242,8 @@ absl::Status JobManager::HandleReport(ActiveJob& active, const v1::Report& repor
   if (absl::IsDataLoss(status) || absl::IsInvalidArgument(status)) {
     // DATA_LOSS: another run of the same job said something else. That breaks the promise this
     // system is built on, so nobody gets weights that may be wrong.
-    spdlog::error("cannot log events job={} attempt={} status=\"{}\"", active.job.id(),
-                  active.job.attempt(), status.ToString());
+    LogJob(LogLevel::kError, "cannot log events", active.job,
+           {{"attempt", active.job.attempt()}, {"status", status}});
     return Change(active, JobCommand::kFail, absl::StrCat("event log: ", status.ToString()));
   }
   if (!status.ok()) return status;
@@ -240,7 +259,7 @@ absl::Status JobManager::HandleReport(ActiveJob& active, const v1::Report& repor
 absl::Status JobManager::HandleCheckpoint(ActiveJob& active, const v1::CheckpointReport& report) {
   absl::StatusOr<v1::StatBlobResponse> blob = blobs_->Stat(report.blob());
   if (!blob.ok() || !blob->complete()) {
-    spdlog::error("a checkpoint did not arrive job={} step={}", active.job.id(), report.step());
+    LogJob(LogLevel::kError, "a checkpoint did not arrive", active.job, {{"step", report.step()}});
     return absl::OkStatus();
   }
   absl::StatusOr<std::shared_ptr<EventLog>> log = LogOf(active);
@@ -286,8 +305,8 @@ absl::Status JobManager::HandleCheckpoint(ActiveJob& active, const v1::Checkpoin
   }
   for (const v1::Checkpoint& old : NotKept(kept, policy)) {
     if (absl::Status s = store_->DeleteCheckpoint(active.job.id(), old.step()); !s.ok()) {
-      spdlog::warn("cannot drop a checkpoint job={} step={} status=\"{}\"", active.job.id(),
-                   old.step(), s.ToString());
+      LogJob(LogLevel::kWarning, "cannot drop a checkpoint", active.job,
+             {{"step", old.step()}, {"status", s}});
       continue;
     }
     std::erase_if(kept, [&](const auto& c) { return c.step() == old.step(); });

@@ -9,7 +9,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "absl/time/clock.h"
 
 namespace lockstep {
 namespace {
@@ -29,10 +28,11 @@ absl::Status Answer(absl::StatusOr<T> result, T* response) {
 // client does, one batch is all the memory it costs. Deletes itself.
 class Watcher final : public grpc::ServerWriteReactor<v1::Event> {
  public:
-  Watcher(Gate& gate, JobManager& manager) : gate_(gate), manager_(manager) {}
+  Watcher(grpc::CallbackServerContext* context, Gate& gate, JobManager& manager)
+      : gate_(gate), call_(context, "JobService.WatchJob"), manager_(manager) {}
 
-  void Start(const grpc::CallbackServerContext& context, const v1::WatchJobRequest& request) {
-    if (absl::Status admitted = gate_.Admit(context); !admitted.ok()) return End(admitted);
+  void Start(const v1::WatchJobRequest& request) {
+    if (absl::Status admitted = gate_.Admit(call_); !admitted.ok()) return End(admitted);
     if (request.from_sequence() < 0) {
       return End(absl::InvalidArgumentError(
           absl::StrCat("from_sequence: must be >= 0, got ", request.from_sequence())));
@@ -120,13 +120,11 @@ class Watcher final : public grpc::ServerWriteReactor<v1::Event> {
     PostRead();
   }
 
-  void End(const absl::Status& status) {
-    Finish(gate_.Finish("JobService.WatchJob", start_, status));
-  }
+  void End(const absl::Status& status) { Finish(gate_.Finish(call_, status)); }
 
   Gate& gate_;
+  const Gate::Call call_;
   JobManager& manager_;
-  const absl::Time start_ = absl::Now();
   std::shared_ptr<EventLog> log_;
   int64_t next_ = 1;  // sequence number to read from
   EventLog::Batch batch_;
@@ -145,7 +143,9 @@ grpc::ServerUnaryReactor* JobService::SubmitJob(grpc::CallbackServerContext* con
                                                 const v1::SubmitJobRequest* request,
                                                 v1::Job* response) {
   return gate_.Unary(context, "JobService.SubmitJob",
-                     [=, this] { return Answer(manager_.Submit(*request), response); });
+                     [=, this, trace_id = Gate::TraceId(*context)] {
+                       return Answer(manager_.Submit(*request, trace_id), response);
+                     });
 }
 
 grpc::ServerUnaryReactor* JobService::ValidateJob(grpc::CallbackServerContext* context,
@@ -206,8 +206,8 @@ grpc::ServerUnaryReactor* JobService::SetJobPriority(grpc::CallbackServerContext
 
 grpc::ServerWriteReactor<v1::Event>* JobService::WatchJob(grpc::CallbackServerContext* context,
                                                           const v1::WatchJobRequest* request) {
-  auto* watcher = new Watcher(gate_, manager_);
-  watcher->Start(*context, *request);
+  auto* watcher = new Watcher(context, gate_, manager_);
+  watcher->Start(*request);
   return watcher;
 }
 

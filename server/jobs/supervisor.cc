@@ -2,7 +2,6 @@
 
 #include <signal.h>
 #include <spawn.h>
-#include <spdlog/spdlog.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -17,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "server/telemetry/log.h"
 
 extern "C" char** environ;
 
@@ -83,7 +83,8 @@ class Supervisor::Child {
       absl::MutexLock lock(&mu_);
       const auto gone = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return pid_ <= 0; };
       if (!mu_.AwaitWithTimeout(absl::Condition(&gone), kGrace)) {
-        spdlog::warn("worker does not end, killing it local_worker={} pid={}", number_, pid_);
+        LogLine(LogLevel::kWarning, "worker does not end, killing it",
+                {{"local_worker", number_}, {"pid", pid_}});
         kill(pid_, SIGKILL);
       }
     }
@@ -114,9 +115,10 @@ class Supervisor::Child {
     if (stopping_) return false;
     pid_ = Spawn(options_.executable, options_.arguments);
     if (pid_ > 0) {
-      spdlog::info("worker started local_worker={} pid={}", number_, pid_);
+      LogLine(LogLevel::kInfo, "worker started", {{"local_worker", number_}, {"pid", pid_}});
     } else {
-      spdlog::error("cannot start a worker local_worker={} error=\"{}\"", number_, strerror(errno));
+      LogLine(LogLevel::kError, "cannot start a worker",
+              {{"local_worker", number_}, {"error", strerror(errno)}});
     }
     return true;
   }
@@ -132,8 +134,8 @@ class Supervisor::Child {
     absl::MutexLock lock(&mu_);
     waitpid(pid, nullptr, 0);
     pid_ = 0;
-    spdlog::log(stopping_ ? spdlog::level::info : spdlog::level::warn,
-                "worker ended local_worker={} pid={} by=\"{}\"", number_, pid, Describe(info));
+    LogLine(stopping_ ? LogLevel::kInfo : LogLevel::kWarning, "worker ended",
+            {{"local_worker", number_}, {"pid", pid}, {"by", Describe(info)}});
   }
 
   const int number_;

@@ -2,7 +2,6 @@
 
 #include <grpcpp/alarm.h>
 #include <openssl/crypto.h>
-#include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <deque>
@@ -13,6 +12,7 @@
 #include "absl/synchronization/mutex.h"
 #include "core/training/job_plan.h"
 #include "server/api/handler.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 
@@ -39,7 +39,7 @@ class WorkerService::Session final
       if (id_ == 0) return Register();
       Handle();
     });
-    if (!posted) spdlog::critical("no room for a worker's message peer={}", peer_);
+    if (!posted) LogLine(LogLevel::kCritical, "no room for a worker's message", {{"peer", peer_}});
   }
 
   void Send(v1::ServerMessage message) override {
@@ -67,7 +67,7 @@ class WorkerService::Session final
   // The first message.
   void Register() {
     if (absl::Status status = Check(incoming_); !status.ok()) {
-      spdlog::warn("worker refused peer={} status=\"{}\"", peer_, status.ToString());
+      LogLine(LogLevel::kWarning, "worker refused", {{"peer", peer_}, {"status", status}});
       return Finish(ToGrpcStatus(status));
     }
     id_ = service_.manager_.Join(incoming_, this);
@@ -83,7 +83,8 @@ class WorkerService::Session final
         if (service_.stopping_) return End();
         Handle();
       });
-      if (!posted) spdlog::critical("no room for a worker's message peer={}", peer_);
+      if (!posted)
+        LogLine(LogLevel::kCritical, "no room for a worker's message", {{"peer", peer_}});
     });
   }
 

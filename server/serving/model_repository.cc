@@ -1,7 +1,5 @@
 #include "server/serving/model_repository.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <iterator>
 #include <optional>
@@ -10,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "server/serving/quoted.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 
@@ -130,13 +129,13 @@ void ModelRepository::Load(const Key& key) {
   absl::StatusOr<Handle> result;
   if (loaded.ok()) {
     result = MakeHandle(*std::move(loaded));
-    spdlog::info("serving model '{}' version {}", name, version);
+    LogLine(LogLevel::kInfo, "serving a model", {{"model", name}, {"version", version}});
   } else {
     result =
         absl::UnavailableError(absl::StrCat("model '", name, "' version ", version,
                                             " is not at ready state: ", loaded.status().message()));
-    spdlog::error("cannot serve model '{}' version {}: {}", name, version,
-                  loaded.status().ToString());
+    LogLine(LogLevel::kError, "cannot serve a model",
+            {{"model", name}, {"version", version}, {"status", loaded.status()}});
   }
 
   std::vector<Found> waiting;

@@ -23,6 +23,7 @@ class DataDirectory {
   std::string worker_socket() const { return path_ + "/worker.sock"; }
   std::string worker_token() const { return path_ + "/worker.token"; }
   std::string address() const { return path_ + "/address"; }
+  std::string http_address() const { return path_ + "/http_address"; }
 
  private:
   DataDirectory(std::string path, File lock) : path_(std::move(path)), lock_(std::move(lock)) {}

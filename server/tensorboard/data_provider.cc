@@ -1,5 +1,6 @@
 #include "server/tensorboard/data_provider.h"
 
+#include <algorithm>
 #include <limits>
 #include <map>
 #include <memory>
@@ -10,13 +11,14 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 namespace {
 
 namespace data = ::tensorboard::data;
 
-using Names = std::optional<std::set<std::string>>;  // none: all
+using Names = Runs::Names;  // none: all
 
 template <typename Filter>
 Names NamesOf(bool given, const Filter& filter) {
@@ -70,43 +72,6 @@ tb::SummaryMetadata ScalarSummary() {
   summary.mutable_plugin_data()->set_plugin_name(std::string(kScalars));
   summary.set_data_class(tb::DATA_CLASS_SCALAR);
   return summary;
-}
-
-void ListScalarsOf(const Run& run, const Names& tags, data::ListScalarsResponse* response) {
-  data::ListScalarsResponse::RunEntry entry;
-  for (const auto& [name, curve] : run.curves().all()) {
-    const std::string tag = TagOf(name);
-    if (!Has(tags, tag)) continue;
-    data::ListScalarsResponse::TagEntry& out = *entry.add_tags();
-    out.set_tag_name(tag);
-    Describe(curve.newest().step, curve.newest().time_s, ScalarSummary(), out.mutable_metadata());
-  }
-  if (entry.tags().empty()) return;
-  entry.set_run_name(run.job().id());
-  *response->add_runs() = std::move(entry);
-}
-
-absl::Status ReadScalarsOf(const Run& run, const Names& tags, int64_t num_points, Room* room,
-                           data::ReadScalarsResponse* response) {
-  const int limit =
-      static_cast<int>(std::min<int64_t>(num_points, std::numeric_limits<int>::max()));
-  data::ReadScalarsResponse::RunEntry entry;
-  for (const auto& [name, curve] : run.curves().all()) {
-    const std::string tag = TagOf(name);
-    if (!Has(tags, tag)) continue;
-    data::ReadScalarsResponse::TagEntry& out = *entry.add_tags();
-    out.set_tag_name(tag);
-    for (const CurvePoint& point : curve.Points(limit)) {
-      out.mutable_data()->add_step(point.step);
-      out.mutable_data()->add_wall_time(point.time_s);
-      out.mutable_data()->add_value(static_cast<float>(point.value));
-    }
-    if (absl::Status s = room->Take(static_cast<int64_t>(out.ByteSizeLong())); !s.ok()) return s;
-  }
-  if (entry.tags().empty()) return absl::OkStatus();
-  entry.set_run_name(run.job().id());
-  *response->add_runs() = std::move(entry);
-  return absl::OkStatus();
 }
 
 void ListTensorsOf(const Run& run, std::string_view plugin, const Names& tags,
@@ -182,7 +147,7 @@ grpc::ServerUnaryReactor* DataProvider::ListPlugins(grpc::CallbackServerContext*
     if (!runs.ok()) return runs.status();
     std::set<std::string_view> plugins;
     for (const Run* run : *runs) {
-      if (!run->curves().all().empty()) plugins.insert(kScalars);
+      if (run->job().attempt() > 0) plugins.insert(kScalars);
       for (const auto& [plugin, tensors] : run->tensors()) plugins.insert(plugin);
     }
     for (const std::string_view plugin : plugins) {
@@ -196,15 +161,38 @@ grpc::ServerUnaryReactor* DataProvider::ListRuns(grpc::CallbackServerContext* co
                                                  const data::ListRunsRequest*,
                                                  data::ListRunsResponse* response) {
   return Read(context, "TensorBoardDataProvider.ListRuns", [=, this] {
-    absl::StatusOr<std::vector<const Run*>> runs = runs_.Find(std::nullopt);
-    if (!runs.ok()) return runs.status();
-    for (const Run* run : *runs) {
-      data::Run& out = *response->add_runs();
-      out.set_name(run->job().id());
-      out.set_start_time(ProjectJob(run->job()).front().wall_time());
+    absl::StatusOr<std::vector<v1::Job>> jobs = runs_.Jobs(std::nullopt);
+    if (!jobs.ok()) return jobs.status();
+    for (const v1::Job& job : *jobs) {
+      data::Run& run = *response->add_runs();
+      run.set_name(job.id());
+      run.set_start_time(ProjectJob(job).front().wall_time());
     }
     return absl::OkStatus();
   });
+}
+
+absl::StatusOr<std::vector<DataProvider::Curves>> DataProvider::ReadCurves(
+    const data::RunTagFilter& filter, int64_t num_points) {
+  absl::StatusOr<std::vector<v1::Job>> jobs = runs_.Jobs(RunsOf(filter));
+  if (!jobs.ok()) return jobs.status();
+  const Names tags = TagsOf(filter);
+  JobCurves::Selection selection;
+  selection.points =
+      static_cast<int>(std::min<int64_t>(num_points, std::numeric_limits<int>::max()));
+  std::vector<Curves> all;
+  for (const v1::Job& job : *jobs) {
+    absl::StatusOr<JobCurves::Answer> answer = curves_->Read(job.id(), selection);
+    if (!answer.ok()) {
+      LogLine(LogLevel::kWarning, "cannot show a run",
+              {{"job", job.id()}, {"status", answer.status()}});
+      continue;
+    }
+    for (JobCurves::Series& series : answer->series) series.name = TagOf(series.name);
+    std::erase_if(answer->series, [&](const auto& series) { return !Has(tags, series.name); });
+    if (!answer->series.empty()) all.push_back({job.id(), std::move(answer->series)});
+  }
+  return all;
 }
 
 grpc::ServerUnaryReactor* DataProvider::ListScalars(grpc::CallbackServerContext* context,
@@ -213,10 +201,18 @@ grpc::ServerUnaryReactor* DataProvider::ListScalars(grpc::CallbackServerContext*
   return Read(context, "TensorBoardDataProvider.ListScalars", [=, this] {
     if (absl::Status s = CheckPlugin(request->plugin_filter()); !s.ok()) return s;
     if (request->plugin_filter().plugin_name() != kScalars) return absl::OkStatus();
-    absl::StatusOr<std::vector<const Run*>> runs = runs_.Find(RunsOf(request->run_tag_filter()));
-    if (!runs.ok()) return runs.status();
-    const Names tags = TagsOf(request->run_tag_filter());
-    for (const Run* run : *runs) ListScalarsOf(*run, tags, response);
+    absl::StatusOr<std::vector<Curves>> newest = ReadCurves(request->run_tag_filter(), 1);
+    if (!newest.ok()) return newest.status();
+    for (const Curves& curves : *newest) {
+      data::ListScalarsResponse::RunEntry& run = *response->add_runs();
+      run.set_run_name(curves.job_id);
+      for (const JobCurves::Series& series : curves.series) {
+        data::ListScalarsResponse::TagEntry& tag = *run.add_tags();
+        tag.set_tag_name(series.name);
+        const CurvePoint& point = series.points.at(0);
+        Describe(point.step, point.time_s, ScalarSummary(), tag.mutable_metadata());
+      }
+    }
     return absl::OkStatus();
   });
 }
@@ -227,14 +223,24 @@ grpc::ServerUnaryReactor* DataProvider::ReadScalars(grpc::CallbackServerContext*
   return Read(context, "TensorBoardDataProvider.ReadScalars", [=, this] {
     if (absl::Status s = CheckRead(*request); !s.ok()) return s;
     if (request->plugin_filter().plugin_name() != kScalars) return absl::OkStatus();
-    absl::StatusOr<std::vector<const Run*>> runs = runs_.Find(RunsOf(request->run_tag_filter()));
-    if (!runs.ok()) return runs.status();
-    const Names tags = TagsOf(request->run_tag_filter());
+    absl::StatusOr<std::vector<Curves>> all =
+        ReadCurves(request->run_tag_filter(), request->downsample().num_points());
+    if (!all.ok()) return all.status();
     Room room(max_response_bytes_);
-    for (const Run* run : *runs) {
-      absl::Status status =
-          ReadScalarsOf(*run, tags, request->downsample().num_points(), &room, response);
-      if (!status.ok()) return status;
+    for (const Curves& curves : *all) {
+      data::ReadScalarsResponse::RunEntry& run = *response->add_runs();
+      run.set_run_name(curves.job_id);
+      for (const JobCurves::Series& series : curves.series) {
+        data::ReadScalarsResponse::TagEntry& tag = *run.add_tags();
+        tag.set_tag_name(series.name);
+        for (const CurvePoint& point : series.points) {
+          tag.mutable_data()->add_step(point.step);
+          tag.mutable_data()->add_wall_time(point.time_s);
+          tag.mutable_data()->add_value(static_cast<float>(point.value));
+        }
+        absl::Status taken = room.Take(static_cast<int64_t>(tag.ByteSizeLong()));
+        if (!taken.ok()) return taken;
+      }
     }
     return absl::OkStatus();
   });

@@ -2,12 +2,15 @@
 #define LOCKSTEP_SERVER_TENSORBOARD_DATA_PROVIDER_H_
 
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/functional/any_invocable.h"
 #include "absl/status/status.h"
 #include "server/api/executor.h"
 #include "server/api/handler.h"
+#include "server/jobs/job_curves.h"
 #include "server/jobs/job_manager.h"
 #include "server/tensorboard/runs.h"
 #include "tensorboard/data_provider.grpc.pb.h"
@@ -18,9 +21,9 @@ namespace lockstep {
 // brings no token, so a server that wants one tells it UNAUTHENTICATED.
 class DataProvider final : public tensorboard::data::TensorBoardDataProvider::CallbackService {
  public:
-  // Gate and jobs must outlive it.
-  DataProvider(Gate* gate, JobManager* jobs, int64_t max_response_bytes)
-      : gate_(gate), max_response_bytes_(max_response_bytes), runs_(jobs) {}
+  // Gate, jobs and curves must outlive it.
+  DataProvider(Gate* gate, JobManager* jobs, JobCurves* curves, int64_t max_response_bytes)
+      : gate_(gate), curves_(curves), max_response_bytes_(max_response_bytes), runs_(jobs) {}
 
   grpc::ServerUnaryReactor* GetExperiment(
       grpc::CallbackServerContext* context, const tensorboard::data::GetExperimentRequest* request,
@@ -53,7 +56,16 @@ class DataProvider final : public tensorboard::data::TensorBoardDataProvider::Ca
   grpc::ServerUnaryReactor* Read(grpc::CallbackServerContext* context, std::string_view method,
                                  absl::AnyInvocable<absl::Status()> work);
 
+  // Of each job that a filter names, in their order; those that cannot be read are left out.
+  struct Curves {
+    std::string job_id;
+    std::vector<JobCurves::Series> series;
+  };
+  absl::StatusOr<std::vector<Curves>> ReadCurves(const tensorboard::data::RunTagFilter& filter,
+                                                 int64_t num_points);
+
   Gate* const gate_;
+  JobCurves* const curves_;
   const int64_t max_response_bytes_;
   Runs runs_;  // of reader_'s thread
   // One thread: the first look at many long logs takes its time, which must not be that of those

@@ -1,13 +1,13 @@
 #include "server/tensorboard/event_files.h"
 
 #include <google/protobuf/util/time_util.h>
-#include <spdlog/spdlog.h>
 
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 
@@ -79,8 +79,8 @@ void EventFiles::UpdateFile(const std::string& id) {
   if (!complete.ok()) {
     failed_.insert(id);
     if (!run.failing) {
-      spdlog::warn("cannot write an event file job={} status=\"{}\"", id,
-                   complete.status().ToString());
+      LogLine(LogLevel::kWarning, "cannot write an event file",
+              {{"job", id}, {"status", complete.status()}});
     }
   }
   run.failing = !complete.ok();

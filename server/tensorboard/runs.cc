@@ -1,9 +1,10 @@
 #include "server/tensorboard/runs.h"
 
 #include <google/protobuf/util/message_differencer.h>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
+
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 namespace {
@@ -51,15 +52,11 @@ void Run::Index(const std::vector<tb::Event>& events, int64_t sequence) {
 }
 
 absl::Status Run::CatchUp() {
-  while (!complete_) {
-    absl::StatusOr<EventLog::Batch> batch = log_->Read(curves_.last_sequence() + 1, kBatch);
+  while (next_sequence_ <= log_->last_sequence()) {
+    absl::StatusOr<EventLog::Batch> batch = log_->Read(next_sequence_, kBatch);
     if (!batch.ok()) return batch.status();
-    for (const v1::Event& event : batch->events) {
-      curves_.Add(event);
-      Index(ProjectTensors(event), event.sequence());
-    }
-    complete_ = batch->end;
-    if (batch->events.empty()) break;
+    for (const v1::Event& event : batch->events) Index(ProjectTensors(event), event.sequence());
+    next_sequence_ += static_cast<int64_t>(batch->events.size());
   }
   return absl::OkStatus();
 }
@@ -88,7 +85,7 @@ absl::Status Run::ReadTensors(
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<v1::Job>> Runs::Jobs(const std::optional<std::set<std::string>>& names) {
+absl::StatusOr<std::vector<v1::Job>> Runs::Jobs(const Names& names) const {
   std::vector<v1::Job> jobs;
   if (!names.has_value()) {
     v1::ListJobsRequest newest;
@@ -110,7 +107,7 @@ absl::StatusOr<std::vector<v1::Job>> Runs::Jobs(const std::optional<std::set<std
   return jobs;
 }
 
-const Run* Runs::Update(v1::Job job) {
+absl::StatusOr<const Run*> Runs::Update(v1::Job job) {
   Entry& entry = entries_[job.id()];
   entry.used = calls_;
   // A deleted job's id may be another's now.
@@ -118,28 +115,26 @@ const Run* Runs::Update(v1::Job job) {
   if (entry.run == nullptr ||
       !MessageDifferencer::Equals(entry.run->job().create_time(), job.create_time())) {
     absl::StatusOr<std::shared_ptr<EventLog>> log = jobs_->Log(job.id());
-    if (!log.ok()) {
-      spdlog::warn("cannot show a run job={} status=\"{}\"", job.id(), log.status().ToString());
-      return nullptr;
-    }
+    if (!log.ok()) return log.status();
     entry.run = std::make_unique<Run>(std::move(job), *std::move(log));
   }
-  if (absl::Status caught_up = entry.run->CatchUp(); !caught_up.ok()) {
-    spdlog::warn("cannot show a run job={} status=\"{}\"", entry.run->job().id(),
-                 caught_up.ToString());
-    return nullptr;
-  }
+  if (absl::Status caught_up = entry.run->CatchUp(); !caught_up.ok()) return caught_up;
   return entry.run.get();
 }
 
-absl::StatusOr<std::vector<const Run*>> Runs::Find(
-    const std::optional<std::set<std::string>>& names) {
+absl::StatusOr<std::vector<const Run*>> Runs::Find(const Names& names) {
   absl::StatusOr<std::vector<v1::Job>> jobs = Jobs(names);
   if (!jobs.ok()) return jobs.status();
   ++calls_;
   std::vector<const Run*> runs;
   for (v1::Job& job : *jobs) {
-    if (const Run* run = Update(std::move(job)); run != nullptr) runs.push_back(run);
+    const std::string id = job.id();
+    const absl::StatusOr<const Run*> run = Update(std::move(job));
+    if (run.ok()) {
+      runs.push_back(*run);
+    } else {  // which does not hide the others
+      LogLine(LogLevel::kWarning, "cannot show a run", {{"job", id}, {"status", run.status()}});
+    }
   }
   while (entries_.size() > kMost) {
     entries_.erase(std::min_element(

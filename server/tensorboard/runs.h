@@ -8,14 +8,12 @@
 #include <set>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "lockstep/v1/job.pb.h"
-#include "server/events/curves.h"
 #include "server/events/event_log.h"
 #include "server/jobs/job_manager.h"
 #include "server/tensorboard/projection.h"
@@ -46,8 +44,7 @@ class Places {
   Place newest_;
 };
 
-// A job as TensorBoard sees it: its curves, and where in its log the histograms and texts are. Not
-// thread-safe.
+// Where in a job's log the histograms and texts are. Not thread-safe.
 class Run {
  public:
   Run(v1::Job job, std::shared_ptr<EventLog> log);
@@ -56,7 +53,6 @@ class Run {
   absl::Status CatchUp();
 
   const v1::Job& job() const { return job_; }
-  const Curves& curves() const { return curves_; }
 
   // The tensors that one of TensorBoard's plugins shows.
   struct Tensors {
@@ -77,21 +73,23 @@ class Run {
 
   const v1::Job job_;
   const std::shared_ptr<EventLog> log_;
-  bool complete_ = false;
-  Curves curves_;
+  int64_t next_sequence_ = 1;
   std::map<std::string, Tensors, std::less<>> tensors_;
 };
 
-// The runs that somebody has looked at lately, at most kMost of them. Not thread-safe.
+// The jobs that TensorBoard is shown, and what is known of those it has looked at lately, at most
+// kMost of them. Not thread-safe.
 class Runs {
  public:
   static constexpr int kMost = 100;
 
   explicit Runs(JobManager* jobs) : jobs_(jobs) {}
 
-  // Runs with one of these names, without names the newest, and what they have by now; at most
-  // kMost. They are there until the next call.
-  absl::StatusOr<std::vector<const Run*>> Find(const std::optional<std::set<std::string>>& names);
+  // Those of these names, without names the newest; at most kMost.
+  using Names = std::optional<std::set<std::string>>;
+  absl::StatusOr<std::vector<v1::Job>> Jobs(const Names& names) const;
+  // The same as runs with all that their logs have by now. They are there until the next call.
+  absl::StatusOr<std::vector<const Run*>> Find(const Names& names);
 
  private:
   struct Entry {
@@ -99,9 +97,7 @@ class Runs {
     int64_t used = 0;  // the number of the call that asked for it last
   };
 
-  absl::StatusOr<std::vector<v1::Job>> Jobs(const std::optional<std::set<std::string>>& names);
-  // Null when its log cannot be read, which does not hide the others.
-  const Run* Update(v1::Job job);
+  absl::StatusOr<const Run*> Update(v1::Job job);
 
   JobManager* const jobs_;
   std::map<std::string, Entry> entries_;

@@ -1,6 +1,5 @@
 #include "server/worker/checkpoint_saver.h"
 
-#include <spdlog/spdlog.h>
 #include <time.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 
 #include "absl/time/clock.h"
 #include "core/data/digest.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 namespace {
@@ -61,7 +61,10 @@ CheckpointSaver::CheckpointSaver(const JobPlan& plan, std::string previous_sha25
       link_(*link),
       previous_sha256_(std::move(previous_sha256)),
       next_(absl::Now() + every_) {
-  thread_ = std::thread([this] { Loop(); });
+  thread_ = std::thread([this, ids = LogScope::Fields()] {
+    const LogScope scope(ids);
+    Loop();
+  });
 }
 
 CheckpointSaver::~CheckpointSaver() {
@@ -119,7 +122,7 @@ void CheckpointSaver::Loop() {
     try {
       (*task)();
     } catch (const std::exception& error) {
-      spdlog::error("cannot save: {}", error.what());
+      LogLine(LogLevel::kError, "cannot save", {{"error", error.what()}});
     }
     absl::MutexLock lock(&mu_);
     tasks_.pop_front();
@@ -144,7 +147,8 @@ void CheckpointSaver::SaveNow(const RunSnapshot& snapshot, absl::Duration stall)
     previous_sha256_ = report.blob().sha256();
     link_.Send(std::move(message), bytes);
   } else if (!absl::IsCancelled(uploaded)) {
-    spdlog::error("cannot save a checkpoint: {}", uploaded.ToString());
+    LogLine(LogLevel::kError, "cannot save a checkpoint",
+            {{"step", report.step()}, {"status", uploaded}});
   }
   const absl::Duration cost = stall + ThreadTime() - cost_before;
   absl::MutexLock lock(&mu_);

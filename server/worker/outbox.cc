@@ -1,11 +1,10 @@
 #include "server/worker/outbox.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <utility>
 
 #include "absl/time/time.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 namespace {
@@ -28,11 +27,12 @@ Outbox::~Outbox() {
   keeper_.join();
 }
 
-void Outbox::Begin(const std::string& job_id, int32_t attempt) {
+void Outbox::Begin(const std::string& job_id, int32_t attempt, const std::string& trace_id) {
   absl::MutexLock spool_lock(&spool_mu_);
   spool_.Clear();
   job_id_ = job_id;
   attempt_ = attempt;
+  trace_id_ = trace_id;
   absl::MutexLock lock(&mu_);
   ForgetPending();
   acknowledged_ = 0;
@@ -190,7 +190,8 @@ bool Outbox::Keep(bool send_open) {
   }
   absl::MutexLock lock(&mu_);
   if (!status.ok() && !spool_failed_) {
-    spdlog::error("training may have to wait: {}", status.ToString());
+    LogLine(LogLevel::kError, "training may have to wait",
+            {{"job", job_id_}, {"attempt", attempt_}, {"trace_id", trace_id_}, {"status", status}});
   }
   spool_failed_ = !status.ok();
   last_ = spool_.last();

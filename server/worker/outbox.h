@@ -42,7 +42,8 @@ class Outbox {
   Outbox& operator=(const Outbox&) = delete;
 
   // A new assignment: forgets everything, numbers start with 1.
-  void Begin(const std::string& job_id, int32_t attempt) ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
+  void Begin(const std::string& job_id, int32_t attempt, const std::string& trace_id = "")
+      ABSL_LOCKS_EXCLUDED(spool_mu_, mu_);
   // An outcome is an assignment's last message: what comes after it is dropped. Waits neither for
   // the network nor for the disk, but for room when the disk does not take what does not fit into
   // memory.
@@ -88,6 +89,7 @@ class Outbox {
   Spool spool_ ABSL_GUARDED_BY(spool_mu_);
   std::string job_id_ ABSL_GUARDED_BY(spool_mu_);
   int32_t attempt_ ABSL_GUARDED_BY(spool_mu_) = 0;
+  std::string trace_id_ ABSL_GUARDED_BY(spool_mu_);  // for logs
 
   mutable absl::Mutex mu_;
   std::deque<Pending> pending_ ABSL_GUARDED_BY(mu_);

@@ -1,13 +1,12 @@
 #include "server/worker/server_link.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <exception>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/telemetry/log.h"
 
 namespace lockstep {
 namespace {
@@ -87,7 +86,9 @@ void ServerLink::ConnectLoop() {
       blobs_.Interrupt();
       return;
     }
-    if (pause == kMinPause) spdlog::warn("lost the server, trying again: {}", status.ToString());
+    if (pause == kMinPause)
+      LogLine(LogLevel::kWarning, "lost the server, trying again",
+              {{"job", job_id_}, {"trace_id", trace_id_}, {"status", status}});
     pause = std::min(pause * 2, kMaxPause);
   }
 }
@@ -140,8 +141,9 @@ void ServerLink::WriteLoop(Stream& stream) {
     const absl::StatusOr<Outbox::Item> item = outbox_.Next();
     if (absl::IsCancelled(item.status())) return;
     if (!item.ok()) {
-      spdlog::error("cannot read the spool: {}", item.status().ToString());
       absl::MutexLock lock(&mu_);
+      LogLine(LogLevel::kError, "cannot read the spool",
+              {{"job", job_id_}, {"trace_id", trace_id_}, {"status", item.status()}});
       context_->TryCancel();
       return;
     }
@@ -194,11 +196,12 @@ void ServerLink::Handle(v1::ServerMessage message) {
 }
 
 void ServerLink::Begin(v1::ServerMessage assignment) {
-  outbox_.Begin(assignment.job_id(), assignment.attempt());
+  outbox_.Begin(assignment.job_id(), assignment.attempt(), assignment.assignment().trace_id());
   blobs_.Resume();
   absl::MutexLock lock(&mu_);
   job_id_ = assignment.job_id();
   attempt_ = assignment.attempt();
+  trace_id_ = assignment.assignment().trace_id();
   cancelled_ = false;
   yield_ = false;
   hold_ = false;

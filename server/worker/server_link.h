@@ -101,6 +101,7 @@ class ServerLink {
   // acknowledged.
   std::string job_id_ ABSL_GUARDED_BY(mu_);
   int32_t attempt_ ABSL_GUARDED_BY(mu_) = 0;
+  std::string trace_id_ ABSL_GUARDED_BY(mu_);
   bool stream_ended_ ABSL_GUARDED_BY(mu_) = false;
   bool heard_ ABSL_GUARDED_BY(mu_) = false;  // from the server on this stream
   grpc::ClientContext* context_ ABSL_GUARDED_BY(mu_) = nullptr;

@@ -4,7 +4,6 @@
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
 #include <signal.h>
-#include <spdlog/spdlog.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -21,6 +20,7 @@
 #include "core/kernels/self_test.h"
 #include "core/parallel/thread_pool.h"
 #include "core/training/job_plan.h"
+#include "server/telemetry/log.h"
 #include "server/worker/assignment.h"
 #include "server/worker/blob_client.h"
 #include "server/worker/data_cache.h"
@@ -76,10 +76,10 @@ absl::Status CheckKernels() {
 
 int ExitCode(const absl::Status& status) {
   if (absl::IsPermissionDenied(status) || absl::IsFailedPrecondition(status)) {
-    spdlog::error("the server refused this worker: {}", std::string(status.message()));
+    LogLine(LogLevel::kError, "the server refused this worker", {{"status", status}});
     return kWorkerRefused;
   }
-  spdlog::warn("the server is gone: {}", status.ToString());
+  LogLine(LogLevel::kWarning, "the server is gone", {{"status", status}});
   return kWorkerServerGone;
 }
 
@@ -92,34 +92,39 @@ int RunWorker(const WorkerOptions& options) {
   }
 
   if (absl::Status status = CheckKernels(); !status.ok()) {
-    spdlog::error("cannot train: {}", std::string(status.message()));
+    LogLine(LogLevel::kError, "cannot train", {{"status", status}});
     return kWorkerWrongBits;
   }
   absl::StatusOr<DataCache> cache = DataCache::Open(options.cache_directory);
   if (!cache.ok()) {
-    spdlog::error("cannot use --cache-dir: {}", cache.status().ToString());
+    LogLine(LogLevel::kError, "cannot use --cache-dir", {{"status", cache.status()}});
     return kWorkerBadCache;
   }
   const std::shared_ptr<grpc::Channel> channel = MakeChannel(options.server);
   if (!channel->WaitForConnected(absl::ToChronoTime(absl::Now() + kConnectTimeout))) {
-    spdlog::error("no server answers at {}", options.server);
+    LogLine(LogLevel::kError, "no server answers", {{"server", options.server}});
     return kWorkerCannotConnect;
   }
   const int threads = options.threads > 0 ? options.threads : AvailableThreads();
   BlobClient blobs(channel);
   ServerLink::Options link_options;
   link_options.hello = MakeHello(threads, options.die_with_parent);
+  const LogScope worker(
+      {{"worker", absl::StrCat(link_options.hello.host(), ":", link_options.hello.pid())}});
   link_options.token = options.token;
   link_options.spool_directory = options.cache_directory;
   link_options.grace = absl::Seconds(options.die_with_parent ? 0 : options.grace_seconds);
   ServerLink link(channel, std::move(link_options), &blobs);
-  spdlog::info("worker ready server={} threads={}", options.server, threads);
+  LogLine(LogLevel::kInfo, "worker ready", {{"server", options.server}, {"threads", threads}});
 
   while (std::optional<v1::ServerMessage> message = link.NextAssignment()) {
-    spdlog::info("training job={} attempt={}", message->job_id(), message->attempt());
+    const LogScope job({{"job", message->job_id()},
+                        {"attempt", message->attempt()},
+                        {"trace_id", message->assignment().trace_id()}});
+    LogLine(LogLevel::kInfo, "training");
     absl::Status status = RunAssignment(message->assignment(), threads, *cache, blobs, link);
     if (!status.ok()) {
-      spdlog::error("cannot work job={} status=\"{}\"", message->job_id(), status.ToString());
+      LogLine(LogLevel::kError, "cannot work on a job", {{"status", status}});
       (void)link.Close();
       return kWorkerBadCache;
     }

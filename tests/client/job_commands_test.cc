@@ -58,7 +58,41 @@ class FakeJobs final : public v1::JobService::Service {
     return grpc::Status::OK;
   }
 
+  grpc::Status ListWorkers(grpc::ServerContext*, const v1::ListWorkersRequest*,
+                           v1::ListWorkersResponse* response) override {
+    response->add_workers()->set_name("host:1");
+    response->add_workers()->set_name("host:2");
+    return grpc::Status::OK;
+  }
+  // Every reply of this one says where the dashboard is, if `dashboard` does.
+  grpc::Status GetJob(grpc::ServerContext* context, const v1::GetJobRequest* request,
+                      v1::Job* job) override {
+    if (!dashboard.empty()) context->AddInitialMetadata("x-lockstep-dashboard", dashboard);
+    job->set_id(request->id());
+    job->set_state(v1::SUCCEEDED);
+    return grpc::Status::OK;
+  }
+  // Two steps and an epoch.
+  grpc::Status WatchJob(grpc::ServerContext*, const v1::WatchJobRequest*,
+                        grpc::ServerWriter<v1::Event>* writer) override {
+    for (int step = 1; step <= 2; ++step) {
+      v1::Event event;
+      event.set_sequence(step);
+      event.mutable_step()->set_step(step);
+      v1::MetricSummary& metric = *event.mutable_step()->add_metrics();
+      metric.set_name("loss");
+      metric.set_mean(3 - step);
+      writer->Write(event);
+    }
+    v1::Event end;
+    end.set_sequence(3);
+    end.mutable_state()->set_state(v1::SUCCEEDED);
+    writer->Write(end);
+    return grpc::Status::OK;
+  }
+
   bool running_first = false;
+  std::string dashboard;
   std::vector<std::string> calls;
   std::vector<v1::ListJobsRequest> pages;
 
@@ -125,9 +159,10 @@ TEST_F(JobCommandsTest, RefusalsNameTheJobAndWhatToDo) {
 }
 
 TEST_F(JobCommandsTest, AnOlderServerIsNamedAsTheReason) {
-  EXPECT_EQ(Run([](Session& s) { return ShowJob(s, "a"); }), kRefused);
-  EXPECT_EQ(errors_,
-            "lockstep: show a: the server does not know how to; it is older than this command\n");
+  EXPECT_EQ(Run([](Session& s) { return ListDatasets(s); }), kRefused);
+  EXPECT_EQ(
+      errors_,
+      "lockstep: datasets list: the server does not know how to; it is older than this command\n");
 }
 
 TEST_F(JobCommandsTest, DeletingGoesOnAfterOneThatCannotBeDeleted) {
@@ -173,6 +208,29 @@ TEST_F(JobCommandsTest, AStateThatIsNoneIsNotAskedFor) {
   }
   EXPECT_EQ(List({.states = {}, .labels = {"team"}}), kUsage);
   EXPECT_THAT(jobs_.pages, IsEmpty());
+}
+
+TEST_F(JobCommandsTest, WorkersAreATableOrALineOfJsonEach) {
+  EXPECT_EQ(Run(&ListWorkers), kOk);
+  EXPECT_THAT(output_, HasSubstr("host:1  idle"));
+  EXPECT_EQ(Run(&ListWorkers, /*json=*/true), kOk);
+  EXPECT_EQ(std::ranges::count(output_, '\n'), 2);
+  EXPECT_THAT(output_, HasSubstr("{\"name\":\"host:1\",\"threads\":0,"));
+}
+
+TEST_F(JobCommandsTest, AWatchEndsWithCurvesAndSaysWhereTheDashboardIs) {
+  const auto watch = [](Session& session) { return WatchJob(session, "cnn", 1); };
+  jobs_.dashboard = "http://:8002";
+  EXPECT_EQ(Run(watch), kOk);
+  EXPECT_TRUE(output_.starts_with("dashboard: http://127.0.0.1:8002/#/jobs/cnn\n")) << output_;
+  EXPECT_THAT(output_,
+              HasSubstr("  loss  #_  1.0000\n  dashboard  http://127.0.0.1:8002/#/jobs/cnn"));
+  jobs_.dashboard = "";
+  EXPECT_EQ(Run(watch), kOk);
+  EXPECT_THAT(output_, Not(HasSubstr("dashboard")));
+  jobs_.dashboard = "http://:8002";
+  EXPECT_EQ(Run(watch, /*json=*/true), kOk);
+  EXPECT_THAT(output_, Not(HasSubstr("http")));
 }
 
 }  // namespace

@@ -47,6 +47,35 @@ TEST(JobTableTest, ShowsPrioritiesAndWorkersWhereThereAreSome) {
   EXPECT_THAT(JobTable(jobs, kNow, 76), HasSubstr("PRIORITY"));
 }
 
+TEST(WorkersTextTest, SaysWhatEachDoesAndHowManyJobsWait) {
+  v1::ListWorkersResponse response;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(
+      "workers { name: 'a:1' threads: 8 cores: 16 job_id: 'cnn' attempt: 2 job_threads: 4 "
+      "build: 'avx512 g++ 12' join_time { seconds: 9990 } } "
+      "workers { name: 'a:2' threads: 8 cores: 16 join_time { seconds: 9400 } } "
+      "workers { name: 'b:1' threads: 2 cores: 2 job_id: 'mlp' attempt: 1 job_threads: 2 held: "
+      "true "
+      "join_time { seconds: 9400 } } queued_jobs: 3",
+      &response));
+  const std::string narrow =
+      "WORKER  DOES      JOB  ATTEMPT  THREADS  CORES      JOINED\n"
+      "a:1     training  cnn        2      4/8     16    10 s ago\n"
+      "a:2     idle      -          -      0/8     16  10 min ago\n"
+      "b:1     held      mlp        1      2/2      2  10 min ago\n"
+      "3 jobs wait for a worker\n";
+  const auto line_end = [](const std::string& text) { return text.substr(0, text.find('\n')); };
+  const std::string wide = WorkersText(response, kNow, 200);
+  EXPECT_EQ(line_end(wide), "WORKER  DOES      JOB  ATTEMPT  THREADS  CORES      JOINED  BUILD");
+  EXPECT_THAT(wide, HasSubstr("avx512 g++ 12\n"));
+  EXPECT_EQ(WorkersText(response, kNow, 72), narrow);
+  EXPECT_THAT(WorkersText(response, kNow, 73), HasSubstr("BUILD"));
+  v1::ListWorkersResponse none;
+  none.set_queued_jobs(1);
+  EXPECT_EQ(WorkersText(none, kNow, 80),
+            "no worker is connected; `lockstepd serve` starts one, `lockstepd work` adds more\n"
+            "1 job waits for a worker\n");
+}
+
 TEST(JobTextTest, SaysWhatARunningJobDoesAndWhatItMay) {
   v1::Job job =
       Job(std::string(kRunning) +

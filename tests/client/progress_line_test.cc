@@ -159,8 +159,20 @@ TEST(FormatTest, MetricsKeepTheirDigits) {
 TEST(SparklineTest, GoesFromTheLeastToTheMost) {
   EXPECT_EQ(Sparkline(std::vector<double>{3, 2, 1}, {.unicode = true}), "█▅▁");
   EXPECT_EQ(Sparkline(std::vector<double>{1, 1}, {.unicode = true}), "▁▁");
-  EXPECT_EQ(Sparkline(std::vector<double>{3, 2, 1}, {.unicode = false}), "");
+  EXPECT_EQ(Sparkline(std::vector<double>{3, 2, 1}, {.unicode = false}), "#+_");
+  EXPECT_EQ(Sparkline(std::vector<double>{2, 1}, {.unicode = true, .color = true}),
+            "\x1b[32m█▁\x1b[0m");
+  constexpr double kMost = std::numeric_limits<double>::max();
+  EXPECT_EQ(Sparkline(std::vector<double>{-kMost, kMost}, {.unicode = true}), "▁█");
   EXPECT_EQ(Sparkline(std::vector<double>{}, {.unicode = true}), "");
+}
+
+TEST(SparklineTest, WhatIsNotFiniteIsSeenAndDoesNotMoveTheRest) {
+  const std::vector<double> values = {3, std::nan(""), 2, std::numeric_limits<double>::infinity(),
+                                      1};
+  EXPECT_EQ(Sparkline(values, {.unicode = true}), "█×▅×▁");
+  EXPECT_EQ(Sparkline(values, {.unicode = false}), "#!+!_");
+  EXPECT_EQ(Sparkline(std::vector<double>{std::nan("")}, {.unicode = true}), "×");
 }
 
 }  // namespace

@@ -22,13 +22,13 @@ class Reflected:
         descriptor = self.pool.FindServiceByName(service).FindMethodByName(method)
         return message_factory.GetMessageClass(descriptor.input_type)()
 
-    def call(self, service, method, request=None):
+    def call(self, service, method, request=None, metadata=()):
         descriptor = self.pool.FindServiceByName(service).FindMethodByName(method)
         answer = message_factory.GetMessageClass(descriptor.output_type)
         return self.channel.unary_unary(
             f"/{service}/{method}", request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=answer.FromString,
-        )(self.request(service, method) if request is None else request)
+        )(self.request(service, method) if request is None else request, metadata=metadata)
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ namespace lockstep {
 // writes to a call which has already ended waiting for ever, so it cannot stand in for a port.)
 class LoopbackServer {
  public:
-  explicit LoopbackServer(const std::string& token = "") : gate_(token, &executor_) {
+  explicit LoopbackServer(const std::string& token = "", const std::string& dashboard = "")
+      : gate_(token, &executor_, dashboard) {
     grpc::ServerBuilder builder;
     builder.RegisterService(&blob_service_);
     builder.RegisterService(&dataset_service_);

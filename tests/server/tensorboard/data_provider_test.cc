@@ -50,7 +50,9 @@ class DataProviderTest : public JobsTest {
  protected:
   void Serve(const std::string& token = "", int64_t max_response_bytes = 1 << 20) {
     gate_ = std::make_unique<Gate>(token, &executor_);
-    service_ = std::make_unique<DataProvider>(gate_.get(), manager_.get(), max_response_bytes);
+    curves_ = std::make_unique<JobCurves>(directory_ / "runs", manager_.get());
+    service_ = std::make_unique<DataProvider>(gate_.get(), manager_.get(), curves_.get(),
+                                              max_response_bytes);
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
@@ -139,6 +141,7 @@ class DataProviderTest : public JobsTest {
 
   Executor executor_{1};
   std::unique_ptr<Gate> gate_;
+  std::unique_ptr<JobCurves> curves_;
   std::unique_ptr<DataProvider> service_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<data::TensorBoardDataProvider::Stub> stub_;

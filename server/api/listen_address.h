@@ -1,5 +1,5 @@
-#ifndef LOCKSTEP_SERVER_APP_LISTEN_ADDRESS_H_
-#define LOCKSTEP_SERVER_APP_LISTEN_ADDRESS_H_
+#ifndef LOCKSTEP_SERVER_API_LISTEN_ADDRESS_H_
+#define LOCKSTEP_SERVER_API_LISTEN_ADDRESS_H_
 
 #include <string>
 
@@ -13,9 +13,12 @@ struct ListenAddress {
   bool loopback = false;  // only this machine can reach it
 };
 
+// A name or an address (IPv6 in brackets) that stands for this machine alone.
+bool IsLoopbackHost(const std::string& host);
+
 // HOST:PORT. INVALID_ARGUMENT says what is allowed.
 absl::StatusOr<ListenAddress> ParseListenAddress(const std::string& text);
 
 }  // namespace lockstep
 
-#endif  // LOCKSTEP_SERVER_APP_LISTEN_ADDRESS_H_
+#endif  // LOCKSTEP_SERVER_API_LISTEN_ADDRESS_H_

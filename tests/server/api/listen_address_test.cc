@@ -1,4 +1,4 @@
-#include "server/app/listen_address.h"
+#include "server/api/listen_address.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "server/app/listen_address.h"
+#include "server/api/listen_address.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -10,9 +10,7 @@
 #include "absl/strings/strip.h"
 
 namespace lockstep {
-namespace {
-
-bool IsLoopback(const std::string& host) {
+bool IsLoopbackHost(const std::string& host) {
   if (host == "localhost") return true;
   in_addr v4;
   if (inet_pton(AF_INET, host.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
@@ -21,8 +19,6 @@ bool IsLoopback(const std::string& host) {
   return absl::ConsumePrefix(&bare, "[") && absl::ConsumeSuffix(&bare, "]") &&
          inet_pton(AF_INET6, std::string(bare).c_str(), &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
 }
-
-}  // namespace
 
 absl::StatusOr<ListenAddress> ParseListenAddress(const std::string& text) {
   const size_t colon = text.rfind(':');
@@ -35,7 +31,7 @@ absl::StatusOr<ListenAddress> ParseListenAddress(const std::string& text) {
         absl::StrCat("must be HOST:PORT, with PORT 0 to 65535 and an IPv6 HOST in brackets, got \"",
                      text, "\""));
   }
-  address.loopback = IsLoopback(address.host);
+  address.loopback = IsLoopbackHost(address.host);
   return address;
 }
 

@@ -1,0 +1,243 @@
+// One plot: uPlot with our looks, a legend that tells the values under the crosshair, and zoom, pan and
+// keyboard shared by all plots of a page.
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+import * as format from "./format";
+import { withoutOutliers } from "./series";
+import { grid, ink } from "./theme";
+
+export interface Line {
+  label: string;
+  color: string;
+  x: readonly number[];
+  y: readonly (number | null)[];
+  dash?: number[];
+  width?: number;
+  fill?: string;
+  background?: boolean;                    // not in the legend, not under the crosshair
+  markers?: boolean;
+  shown?: readonly (number | null)[];      // in the legend, instead of y
+}
+
+export interface ChartProps {
+  title: string;
+  note?: string;
+  lines: Line[];
+  bands?: { between: [number, number]; fill: string }[];   // indices into lines, the upper first
+  x?: "step" | "wall" | "relative" | "epoch";
+  range?: [number, number] | null;         // of x; null: all
+  onRange?: (range: [number, number] | null) => void;
+  log?: boolean;
+  onLog?: (log: boolean) => void;
+  clip?: boolean;                          // y without outliers
+  zero?: boolean;                          // y begins at 0
+}
+
+const xFormat = { step: format.short, epoch: format.short, relative: format.duration };
+const font = "11px system-ui, sans-serif";
+const whole = Array.from({ length: 12 }, (_, i) => [1, 2, 5].map((x) => x * 10 ** i)).flat();
+
+function columns(lines: Line[]): uPlot.AlignedData {
+  const first = lines[0]?.x;
+  if (lines.every((l) => l.x === first)) {
+    return [first ?? [], ...lines.map((l) => l.y)] as unknown as uPlot.AlignedData;
+  }
+  return uPlot.join(lines.map((l) => [l.x, l.y] as unknown as uPlot.AlignedData));
+}
+
+export function Chart(props: ChartProps) {
+  const { lines, bands = [], x = "step", range = null, log = false, clip = false } = props;
+  const host = useRef<HTMLDivElement>(null);
+  const legend = useRef<HTMLUListElement>(null);
+  const plot = useRef<uPlot | null>(null);
+  const current = useRef(props);
+  current.current = props;
+  const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
+  const data = useMemo(() => columns(lines), [lines]);
+  const looks = JSON.stringify([x, log, clip, ink(), [...hidden], bands,
+    lines.map((l) => [l.label, l.color, l.dash, l.width, l.fill, l.background])]);
+
+  // Of each line the value at the crosshair, or its newest.
+  const tell = () => {
+    const u = plot.current;
+    const spans = legend.current?.querySelectorAll("b") ?? [];
+    let k = 0;
+    current.current.lines.forEach((line, i) => {
+      if (line.background) return;
+      const at = u?.cursor.idxs?.[i + 1];
+      const onPlot = u && (u.cursor.left ?? -1) >= 0 && at !== null && at !== undefined;
+      const shown = line.shown ?? line.y;
+      const index = onPlot ? line.x.indexOf(u.data[0][at]!) : shown.length - 1;
+      spans[k++]!.textContent = format.value(shown[index]);
+    });
+  };
+
+  useEffect(() => {
+    const element = host.current!;
+    const yRange = (u: uPlot, low: number | null, high: number | null): uPlot.Range.MinMax => {
+      if (low === null || high === null) return log ? [0.1, 1] : [0, 1];
+      if (current.current.clip) {
+        const [from, to] = u.series[0]!.idxs ?? [0, 0];
+        const seen: number[] = [];
+        u.series.forEach((s, i) => {
+          if (i === 0 || !s.show || current.current.lines[i - 1]?.background) return;
+          for (const y of u.data[i]!.slice(from, to + 1)) if (y !== null && y !== undefined) seen.push(y);
+        });
+        if (seen.length > 0) [low, high] = withoutOutliers(seen);
+      }
+      if (log) return [low * 0.9, high * 1.1];
+      const pad = (high - low || Math.abs(high) || 1) * 0.06;
+      return [current.current.zero || (low >= 0 && low < pad) ? Math.min(low, 0) : low - pad, high + pad];
+    };
+    const axis = { stroke: ink(), font, grid: { stroke: grid(), width: 1 }, ticks: { show: false } };
+    const u = new uPlot(
+      {
+        width: element.clientWidth || 300,
+        height: 210,
+        padding: [8, 8, 0, 0],
+        legend: { show: false },
+        cursor: {
+          sync: { key: `x-${x}`, scales: ["x", null] },
+          drag: { x: true, y: false, setScale: false },
+          points: { size: 6 },
+          // The nearest point of each line: lines have their own steps.
+          dataIdx: (self, series, index) => {
+            const column = self.data[series]!;
+            for (let d = 0; d < column.length; ++d) {
+              if (column[index - d] != null) return index - d;
+              if (column[index + d] != null) return index + d;
+            }
+            return index;
+          },
+          bind: { dblclick: () => () => (current.current.onRange?.(null), null) },
+        },
+        scales: {
+          x: { time: x === "wall", range: (_, low, high) => current.current.range ?? (low < high ? [low, high] : [low - 1, high + 1]) },
+          y: { distr: log ? 3 : 1, range: yRange },
+        },
+        axes: [
+          { ...axis, size: 24, gap: 4, space: 70, incrs: x === "step" || x === "epoch" ? whole : undefined,
+            values: x === "wall" ? undefined : (_, ticks) => ticks.map((t) => xFormat[x](t)) },
+          { ...axis, size: 50, gap: 4, values: (_, ticks) => ticks.map((t) => (t === null ? "" : format.short(t))) },
+        ],
+        series: [
+          {},
+          ...lines.map((l): uPlot.Series => ({
+            label: l.label,
+            stroke: l.color,
+            width: l.width ?? 1.5,
+            dash: l.dash,
+            fill: l.fill,
+            show: !hidden.has(l.label),
+            spanGaps: false,
+            points: { show: l.markers ?? false, size: 5, fill: l.color },
+          })),
+        ],
+        bands: bands.map((b) => ({ series: [b.between[0] + 1, b.between[1] + 1], fill: b.fill })),
+        hooks: {
+          setCursor: [tell],
+          setSelect: [
+            (self) => {
+              const { left, width } = self.select;
+              if (width < 4) return;
+              current.current.onRange?.([self.posToVal(left, "x"), self.posToVal(left + width, "x")]);
+              self.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+            },
+          ],
+        },
+      },
+      [[]],
+      element,
+    );
+    plot.current = u;
+    const observer = new ResizeObserver(() => u.setSize({ width: element.clientWidth, height: u.height }));
+    observer.observe(element);
+    return () => {
+      observer.disconnect();
+      u.destroy();
+    };
+  }, [looks]);
+
+  useEffect(() => {
+    plot.current?.setData(log
+      ? (data.map((c, i) => (i === 0 ? c : (c as number[]).map((y) => (y > 0 ? y : y === undefined ? y : null)))) as uPlot.AlignedData)
+      : data);
+    tell();
+  }, [data, looks, range?.[0], range?.[1]]);
+
+  const move = (shift: number, zoom: number) => {
+    const { min = 0, max = 1 } = plot.current?.scales.x ?? {};
+    const middle = (min + max) / 2 + shift * (max - min);
+    const half = ((max - min) / 2) * zoom;
+    props.onRange?.([middle - half, middle + half]);
+  };
+  const key = (event: KeyboardEvent) => {
+    const moves: Record<string, () => void> = {
+      ArrowLeft: () => move(-0.2, 1), ArrowRight: () => move(0.2, 1),
+      "+": () => move(0, 0.6), "-": () => move(0, 1.6), "0": () => props.onRange?.(null),
+    };
+    if (!moves[event.key]) return;
+    event.preventDefault();
+    moves[event.key]!();
+  };
+  const wheel = (event: WheelEvent) => {
+    if (!event.shiftKey || !range) return;
+    event.preventDefault();
+    move(Math.sign(event.deltaX || event.deltaY) * 0.1, 1);
+  };
+  const toggle = (label: string) => {
+    const next = new Set(hidden);
+    if (!next.delete(label)) next.add(label);
+    setHidden(next);
+  };
+
+  const told = lines.filter((l) => !l.background);
+  return (
+    <figure class="chart">
+      <figcaption>
+        <h3>{props.title}</h3>
+        {props.note && <span class="note">{props.note}</span>}
+        {props.onLog && (
+          <button class="quiet" aria-pressed={log} onClick={() => props.onLog!(!log)} title="Logarithmic scale">
+            log
+          </button>
+        )}
+      </figcaption>
+      <ul class="legend" ref={legend}>
+        {told.map((l) => (
+          <li key={l.label}>
+            <button class="quiet" aria-pressed={!hidden.has(l.label)} onClick={() => toggle(l.label)}
+                    title="Show or hide this curve">
+              <Swatch color={l.color} dash={l.dash} />
+              {l.label} <b />
+            </button>
+          </li>
+        ))}
+      </ul>
+      <div class="plot" ref={host} tabIndex={0} role="img" onKeyDown={key} onWheel={wheel}
+           aria-label={`${props.title}: ${told.map((l) => `${l.label} ${format.value((l.shown ?? l.y).at(-1))}`).join(", ")}`} />
+    </figure>
+  );
+}
+
+function Swatch({ color, dash }: { color: string; dash?: number[] }) {
+  return (
+    <svg class="swatch" width="16" height="8" aria-hidden="true">
+      <line x1="0" x2="16" y1="4" y2="4" stroke={color} stroke-width="3" stroke-dasharray={dash?.join(" ")} />
+    </svg>
+  );
+}
+
+export function Sparkline({ values, label }: { values: readonly number[]; label: string }) {
+  const finite = values.filter(Number.isFinite);
+  if (finite.length < 2) return <svg class="spark" width="72" height="18" aria-hidden="true" />;
+  const low = Math.min(...finite);
+  const span = Math.max(...finite) - low || 1;
+  const at = (y: number, i: number) => `${((i / (finite.length - 1)) * 70 + 1).toFixed(1)},${(16 - ((y - low) / span) * 14).toFixed(1)}`;
+  return (
+    <svg class="spark" width="72" height="18" role="img" aria-label={label}>
+      <polyline points={finite.map(at).join(" ")} />
+    </svg>
+  );
+}

@@ -1,0 +1,60 @@
+// Curves as columns of numbers, and what is computed from them.
+
+export interface Series { step: number[]; time: number[]; value: number[] }
+
+export type XAxis = "step" | "wall" | "relative";
+
+// Exponential moving average, corrected for its start (as TensorBoard's): `weight` in [0, 1) is that of
+// the past. What is not finite is passed over and leaves a gap.
+export function smooth(values: readonly number[], weight: number): (number | null)[] {
+  let sum = 0;
+  let mass = 0;
+  return values.map((x) => {
+    if (!Number.isFinite(x)) return null;
+    sum = sum * weight + (1 - weight) * x;
+    mass = mass * weight + (1 - weight);
+    return sum / mass;
+  });
+}
+
+// `all` with its part from `detail`'s first step to its last replaced by `detail`.
+export function refine(all: Series, detail: Series): Series {
+  const from = detail.step[0];
+  const to = detail.step.at(-1);
+  if (from === undefined || to === undefined) return all;
+  const before = all.step.findIndex((s) => s >= from);
+  const after = all.step.findIndex((s) => s > to);
+  const join = (key: keyof Series) => [
+    ...all[key].slice(0, before < 0 ? undefined : before),
+    ...detail[key],
+    ...(after < 0 ? [] : all[key].slice(after)),
+  ];
+  return { step: join("step"), time: join("time"), value: join("value") };
+}
+
+export function append(series: Series, step: number, time: number, value: number) {
+  if (step <= (series.step.at(-1) ?? -1)) return;
+  series.step.push(step);
+  series.time.push(time);
+  series.value.push(value);
+}
+
+export function xValues(series: Series, axis: XAxis, start: number): number[] {
+  if (axis === "step") return series.step;
+  return axis === "wall" ? series.time : series.time.map((t) => t - start);
+}
+
+// [low, high] of the values without the outermost 2 % on each side.
+export function withoutOutliers(values: number[]): [number, number] {
+  const sorted = values.sort((a, b) => a - b);
+  const at = (q: number) => sorted[Math.round(q * (sorted.length - 1))] ?? 0;
+  return [at(0.02), at(0.98)];
+}
+
+export const lowerIsBetter = (metric: string): boolean => /loss|error|mae|mse|rmse/.test(metric);
+
+// The metric people judge a job by: of the validation set if there is one, rather an accuracy than a loss.
+export function headline(metrics: readonly string[]): string | undefined {
+  const rank = (name: string) => (name.startsWith("val_") ? 0 : 2) + (lowerIsBetter(name) ? 1 : 0);
+  return [...metrics].sort((a, b) => rank(a) - rank(b))[0];
+}
