@@ -180,6 +180,10 @@ absl::StatusOr<std::vector<DataProvider::Curves>> DataProvider::ReadCurves(
   JobCurves::Selection selection;
   selection.points =
       static_cast<int>(std::min<int64_t>(num_points, std::numeric_limits<int>::max()));
+  if (tags.has_value()) {
+    for (const std::string& tag : *tags) selection.names.insert(CurveOf(tag));
+  }
+  Room room(max_response_bytes_);
   std::vector<Curves> all;
   for (const v1::Job& job : *jobs) {
     absl::StatusOr<JobCurves::Answer> answer = curves_->Read(job.id(), selection);
@@ -190,6 +194,10 @@ absl::StatusOr<std::vector<DataProvider::Curves>> DataProvider::ReadCurves(
     }
     for (JobCurves::Series& series : answer->series) series.name = TagOf(series.name);
     std::erase_if(answer->series, [&](const auto& series) { return !Has(tags, series.name); });
+    for (const JobCurves::Series& series : answer->series) {
+      const size_t bytes = series.name.size() + series.points.size() * sizeof(CurvePoint);
+      if (absl::Status s = room.Take(static_cast<int64_t>(bytes)); !s.ok()) return s;
+    }
     if (!answer->series.empty()) all.push_back({job.id(), std::move(answer->series)});
   }
   return all;
@@ -226,7 +234,6 @@ grpc::ServerUnaryReactor* DataProvider::ReadScalars(grpc::CallbackServerContext*
     absl::StatusOr<std::vector<Curves>> all =
         ReadCurves(request->run_tag_filter(), request->downsample().num_points());
     if (!all.ok()) return all.status();
-    Room room(max_response_bytes_);
     for (const Curves& curves : *all) {
       data::ReadScalarsResponse::RunEntry& run = *response->add_runs();
       run.set_run_name(curves.job_id);
@@ -238,8 +245,6 @@ grpc::ServerUnaryReactor* DataProvider::ReadScalars(grpc::CallbackServerContext*
           tag.mutable_data()->add_wall_time(point.time_s);
           tag.mutable_data()->add_value(static_cast<float>(point.value));
         }
-        absl::Status taken = room.Take(static_cast<int64_t>(tag.ByteSizeLong()));
-        if (!taken.ok()) return taken;
       }
     }
     return absl::OkStatus();

@@ -56,7 +56,8 @@ class DataProvider final : public tensorboard::data::TensorBoardDataProvider::Ca
   grpc::ServerUnaryReactor* Read(grpc::CallbackServerContext* context, std::string_view method,
                                  absl::AnyInvocable<absl::Status()> work);
 
-  // Of each job that a filter names, in their order; those that cannot be read are left out.
+  // Of each job that has any of those a filter lets through. RESOURCE_EXHAUSTED when it is too much
+  // for an answer.
   struct Curves {
     std::string job_id;
     std::vector<JobCurves::Series> series;

@@ -134,12 +134,18 @@ std::vector<tb::Event> ProjectCurves(const v1::Event& event) {
 std::string TagOf(std::string_view curve) {
   static constexpr std::string_view kTiming[] = {"samples_per_second", "step_ms", "compute_ms",
                                                  "wait_ms", "reduce_ms"};
-  static constexpr std::string_view kEpoch = "epoch_";
   const std::string name(curve);
   if (std::find(std::begin(kTiming), std::end(kTiming), name) != std::end(kTiming)) {
     return "timing/" + name;
   }
-  if (curve.starts_with(kEpoch)) return "epoch/" + name.substr(kEpoch.size());
+  if (name.starts_with("epoch_")) return "epoch/" + name.substr(6);
+  return name;
+}
+
+std::string CurveOf(std::string_view tag) {
+  const std::string name(tag);
+  if (name.starts_with("timing/")) return name.substr(7);
+  if (name.starts_with("epoch/")) return "epoch_" + name.substr(6);
   return name;
 }
 

@@ -25,6 +25,8 @@ inline constexpr std::string_view kHparams = "hparams";
 // The tag of the curve that Curves (server/events/curves.h) names so. What comes before a slash is
 // one group of plots: "step_ms" is "timing/step_ms", "epoch_loss" is "epoch/loss".
 std::string TagOf(std::string_view curve);
+// The curve that has this tag, if any has.
+std::string CurveOf(std::string_view tag);
 
 // What a job begins with, before any event: the version of event files, its hyperparameters.
 std::vector<tb::Event> ProjectJob(const v1::Job& job);

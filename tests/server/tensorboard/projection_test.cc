@@ -56,6 +56,13 @@ std::string LogText(const v1::Event& event) {
   return value.tensor().string_val(0);
 }
 
+TEST(ProjectionTest, ACurvesTagLeadsBackToIt) {
+  for (const char* curve : {"loss", "val_loss", "epoch_loss", "step_ms", "samples_per_second",
+                            "learning_rate", "batch_norm/bn/mean_drift"}) {
+    EXPECT_EQ(CurveOf(TagOf(curve)), curve);
+  }
+}
+
 TEST(ProjectionTest, AStepRecordIsAPointOfEveryCurve) {
   const std::vector<tb::Event> events = ProjectEvent(LogEvent(R"pb(
     step {
