@@ -91,10 +91,10 @@ class Jobs:
     """Two jobs: one whose server was killed in its middle, one that was cancelled."""
 
     def __init__(self, server, directory):
-        server.client.add_npz("blobs", data.blobs(250), directory)
+        server.client.add_npz("blobs", data.blobs(40_000), directory)
         self.killed = server.client.submit(job_spec(), directory)
-        programs.wait_until(lambda: steps_of(server.client, self.killed) > 3_000, "steps")
-        # What lies half written then depends on the moment; see tests/server for every moment.
+        programs.wait_until(lambda: has_points(server, self.killed), "an event file with points")
+        assert steps_of(server.client, self.killed) > 0
         server.kill()
         self.left_behind = event_file(server, self.killed).read_bytes()
         server.start()
@@ -109,7 +109,8 @@ class Jobs:
 
 
 def job_spec(**training):
-    spec = data.job(epochs=10_000, max_steps=20_000, log_every=100, **training)
+    """Of some seconds, to be interrupted: 200 epochs of 1000 steps."""
+    spec = data.job(epochs=200, log_every=500, **training)
     spec["data"]["validation_split"] = 0.2
     return spec
 
@@ -123,6 +124,11 @@ def steps_of(client, job_id):
 def event_file(server, job_id):
     [path] = (server.data_directory / "runs" / job_id).glob("events.out.tfevents.*")
     return path
+
+
+def has_points(server, job_id):
+    paths = (server.data_directory / "runs" / job_id).glob("events.out.tfevents.*")
+    return any(b"gradient_norm" in path.read_bytes() for path in paths)
 
 
 def is_complete(server, job_id):
@@ -153,7 +159,8 @@ class TensorBoard:
 
     def get(self, path, body=None, **query):
         url = f"{self.url}data/{path}?{urllib.parse.urlencode(query)}"
-        request = urllib.request.Request(url, body and json.dumps(body).encode())
+        request = urllib.request.Request(url, body and json.dumps(body).encode(),
+                                         {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
@@ -207,7 +214,7 @@ def test_files_have_what_our_export_has_after_a_kill_and_resume(server, jobs):
 
 
 def test_a_server_adds_to_what_a_killed_one_left_behind(server, jobs):
-    assert len(jobs.left_behind) > 1000
+    assert b"gradient_norm" in jobs.left_behind
     assert event_file(server, jobs.killed).read_bytes().startswith(jobs.left_behind)
 
 
@@ -218,11 +225,7 @@ def test_the_page_shows_the_same_curves(tensorboard, jobs):
         for tag, points in export.scalars.items():
             shown = [(step, value) for _, step, value in
                      tensorboard.get("plugin/scalars/scalars", run=job, tag=tag)]
-            assert shown[-1] == points[-1], tag
-            if len(points) <= 1000:
-                assert shown == points, tag
-            else:
-                assert 500 <= len(shown) <= 1000 and set(shown) <= set(points), tag
+            assert shown == points, tag
 
 
 def test_the_page_shows_the_same_histograms(tensorboard, jobs):
