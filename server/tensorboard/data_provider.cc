@@ -145,9 +145,11 @@ grpc::ServerUnaryReactor* DataProvider::ListPlugins(grpc::CallbackServerContext*
   return Read(context, "TensorBoardDataProvider.ListPlugins", [=, this] {
     absl::StatusOr<std::vector<const Run*>> runs = runs_.Find(std::nullopt);
     if (!runs.ok()) return runs.status();
+    absl::StatusOr<std::vector<Curves>> curves = ReadCurves({}, 1);
+    if (!curves.ok()) return curves.status();
     std::set<std::string_view> plugins;
+    if (!curves->empty()) plugins.insert(kScalars);
     for (const Run* run : *runs) {
-      if (run->job().attempt() > 0) plugins.insert(kScalars);
       for (const auto& [plugin, tensors] : run->tensors()) plugins.insert(plugin);
     }
     for (const std::string_view plugin : plugins) {

@@ -136,6 +136,10 @@ absl::StatusOr<std::vector<const Run*>> Runs::Find(const Names& names) {
       LogLine(LogLevel::kWarning, "cannot show a run", {{"job", id}, {"status", run.status()}});
     }
   }
+  // A deleted job's log takes its room on the disk as long as it is open.
+  if (!names.has_value()) {
+    std::erase_if(entries_, [&](const auto& entry) { return entry.second.used < calls_; });
+  }
   while (entries_.size() > kMost) {
     entries_.erase(std::min_element(
         entries_.begin(), entries_.end(),

@@ -131,6 +131,13 @@ class DataProviderTest : public JobsTest {
                                         grpc::StatusCode want = grpc::StatusCode::OK) {
     return Call(&data::TensorBoardDataProvider::Stub::ReadTensors, request, want);
   }
+  std::vector<std::string> Plugins() {
+    const data::ListPluginsResponse response =
+        Call(&data::TensorBoardDataProvider::Stub::ListPlugins, data::ListPluginsRequest());
+    std::vector<std::string> names;
+    for (const data::Plugin& plugin : response.plugins()) names.push_back(plugin.name());
+    return names;
+  }
   template <typename Request>
   static Request About(const std::string& plugin, int64_t num_points) {
     Request request;
@@ -211,19 +218,16 @@ TEST_F(DataProviderTest, HistogramsAreReadFromTheLogWhereTheyAre) {
 
 TEST_F(DataProviderTest, ARunningJobIsSeenLive) {
   Submit("a");
+  Serve();
+  EXPECT_THAT(Plugins(), UnorderedElementsAre("text", "hparams"));
   FakeWorker worker(manager_.get());
   const v1::ServerMessage assigned = worker.last();
-  Serve();
   for (int64_t step = 1; step <= 3; ++step) {
     worker.ReportStep(assigned, step, 0.5);
     const auto request = About<data::ReadScalarsRequest>("scalars", 1);
     EXPECT_THAT(ReadScalars(request).runs(0).tags(0).data().step(), ElementsAre(step));
   }
-  const auto plugins =
-      Call(&data::TensorBoardDataProvider::Stub::ListPlugins, data::ListPluginsRequest());
-  std::vector<std::string> names;
-  for (const data::Plugin& plugin : plugins.plugins()) names.push_back(plugin.name());
-  EXPECT_THAT(names, UnorderedElementsAre("scalars", "text", "hparams"));
+  EXPECT_THAT(Plugins(), UnorderedElementsAre("scalars", "text", "hparams"));
 }
 
 TEST_F(DataProviderTest, AJobThatTakesADeletedOnesIdIsAnother) {
