@@ -45,6 +45,8 @@
 #include "server/store/store.h"
 #include "server/telemetry/log.h"
 #include "server/telemetry/metrics.h"
+#include "server/tensorboard/data_provider.h"
+#include "server/tensorboard/event_files.h"
 #include "server/web/api.h"
 #include "server/web/http_server.h"
 
@@ -99,6 +101,7 @@ class Server {
   std::unique_ptr<ModelRepository> models_;
   std::unique_ptr<JobManager> jobs_;
   std::unique_ptr<JobCurves> curves_;
+  std::unique_ptr<EventFiles> event_files_;
 
   std::unique_ptr<HttpServer> http_;  // the executor's tasks come back to it
   Executor executor_{kExecutorThreads};
@@ -192,12 +195,18 @@ absl::Status Server::OpenStores() {
     // What is not kept now is when somebody asks for it.
     (void)executor_.Post([this, id = job.id()] { curves_->Read(id, {}).status().IgnoreError(); });
   };
+  jobs.on_log = [this](const std::string& id) {
+    if (event_files_ != nullptr) event_files_->Follow(id);
+  };
   absl::StatusOr<std::unique_ptr<JobManager>> manager =
       JobManager::Create(std::move(jobs), store_.get(), blobs_.get());
   if (!manager.ok()) return manager.status();
   jobs_ = *std::move(manager);
   metrics_.CollectWorkers([this] { return jobs_->CountWorkers(); });
   curves_ = std::make_unique<JobCurves>(directory_->runs(), jobs_.get());
+  // What the manager has done to logs before, this finds by itself.
+  event_files_ = std::make_unique<EventFiles>(
+      EventFiles::Options{.runs_directory = directory_->runs()}, jobs_.get());
   return absl::OkStatus();
 }
 
@@ -233,6 +242,8 @@ std::unique_ptr<grpc::Server> Server::ListenForClients(int* port) {
   services.push_back(std::make_unique<ModelService>(gate_.get(), store_.get()));
   services.push_back(
       std::make_unique<InferenceService>(gate_.get(), models_.get(), max_message_bytes));
+  services.push_back(
+      std::make_unique<DataProvider>(gate_.get(), jobs_.get(), curves_.get(), max_message_bytes));
 
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

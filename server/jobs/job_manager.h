@@ -51,6 +51,8 @@ class JobManager {
     // Told of every change of a job's state, once its log has it; like on_published.
     std::function<void(const v1::Job& job)> on_changed;
     Metrics* metrics = Metrics::Unread();
+    // Told of a job before something is added to its log, like on_published. May be null.
+    std::function<void(const std::string& id)> on_log;
     std::function<SteadyTime()> now = &std::chrono::steady_clock::now;
   };
   // Takes up the jobs in the store: those that ran when the last server ended wait for their

@@ -89,6 +89,7 @@ absl::Status JobManager::Change(ActiveJob& active, JobCommand command, std::stri
 }
 
 absl::StatusOr<std::shared_ptr<EventLog>> JobManager::LogOf(const ActiveJob& active) {
+  if (options_.on_log) options_.on_log(active.job.id());
   return logs_.Open(active.job);
 }
 

@@ -35,9 +35,15 @@ absl::StatusOr<std::shared_ptr<EventLog>> RunLogs::Open(const v1::Job& job) {
 
 absl::Status RunLogs::Delete(const std::string& id) {
   open_.erase(id);
-  std::error_code error;
   const std::string directory = absl::StrCat(directory_, "/", id);
-  std::filesystem::remove_all(directory, error);
+  // Under a name that no job can have, so that nobody adds a file to it meanwhile.
+  const std::string doomed = absl::StrCat(directory_, "/.", id);
+  std::error_code error;
+  std::filesystem::remove_all(doomed, error);  // a crash may have left it
+  if (!error && std::filesystem::exists(directory, error)) {
+    std::filesystem::rename(directory, doomed, error);
+    if (!error) std::filesystem::remove_all(doomed, error);
+  }
   if (!error) return absl::OkStatus();
   return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot remove ", directory));
 }

@@ -10,6 +10,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "server/api/names.h"
 
 namespace lockstep {
@@ -222,7 +224,8 @@ v1::Job NewJob(const std::string& id, const JobPlan& plan) {
   job.set_fingerprint(plan.fingerprint);
   job.set_contract(kContract);
   job.set_priority(plan.spec.priority());
-  *job.mutable_create_time() = TimeUtil::GetCurrentTime();
+  // To the nanosecond: it also tells a job from a deleted one that had its id.
+  *job.mutable_create_time() = TimeUtil::NanosecondsToTimestamp(absl::ToUnixNanos(absl::Now()));
   v1::Progress& progress = *job.mutable_progress();
   progress.set_total_steps(plan.total_steps);
   progress.set_steps_per_epoch(plan.steps_per_epoch);

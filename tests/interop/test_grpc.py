@@ -58,6 +58,7 @@ def test_reflection_lists_the_public_services_and_no_others(reflected):
         "lockstep.v1.DatasetService",
         "lockstep.v1.JobService",
         "lockstep.v1.ModelService",
+        "tensorboard.data.TensorBoardDataProvider",
     }
 
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <string>
@@ -158,6 +159,7 @@ class JobsTest : public testing::Test {
     options.max_job_memory_bytes = int64_t{1} << 30;
     options.worker_grace = kGrace;
     options.keep_jobs = keep_jobs_;
+    options.on_log = on_log_;
     options.now = [this] { return now_; };
     manager_ = Value(JobManager::Create(std::move(options), store_.get(), blobs_.get()));
   }
@@ -239,6 +241,7 @@ class JobsTest : public testing::Test {
   TemporaryDirectory directory_;
   SteadyTime now_{std::chrono::hours(1)};
   int64_t keep_jobs_ = 0;
+  std::function<void(const std::string& id)> on_log_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<BlobStore> blobs_;
   std::unique_ptr<Metrics> metrics_;
