@@ -4,6 +4,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -381,9 +382,18 @@ void WaitForStopSignal() {
   pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);
 }
 
+// Every watcher and every open log is a descriptor, and the usual limit is for interactive use.
+void RaiseDescriptorLimit() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 }  // namespace
 
 int Serve(const ServeOptions& options) {
+  RaiseDescriptorLimit();
   umask(0077);  // what a server keeps is nobody else's to read, its socket nobody's to open
   Server server(options);
   std::optional<Refusal> refusal = server.CheckOptions();

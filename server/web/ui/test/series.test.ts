@@ -1,0 +1,52 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { append, headline, refine, smooth, withoutOutliers, xValues, type Series } from "../src/series";
+
+const series = (steps: number[]): Series =>
+  ({ step: [...steps], time: steps.map((s) => 1000 + s / 10), value: steps.map((s) => s * s) });
+
+test("smoothing is corrected for its start and leaves gaps where values are not finite", () => {
+  assert.deepEqual(smooth([4, 4, 4], 0.9), [4, 4, 4]);
+  const [first, second] = smooth([1, 3], 0.5);
+  assert.equal(first, 1);
+  assert.ok(Math.abs(second! - (0.25 * 1 + 0.5 * 3) / 0.75) < 1e-12);
+  assert.deepEqual(smooth([1, NaN, 1], 0.5), [1, null, 1]);
+  assert.deepEqual(smooth([5, 7], 0), [5, 7]);
+});
+
+test("detail takes the place of its steps and nothing else", () => {
+  const all = series([1, 10, 20, 30, 40]);
+  const detail = series([18, 19, 20, 21, 22]);
+  assert.deepEqual(refine(all, detail).step, [1, 10, 18, 19, 20, 21, 22, 30, 40]);
+  assert.deepEqual(refine(all, series([])), all);
+  assert.deepEqual(refine(all, series([50])).step, [1, 10, 20, 30, 40, 50]);
+  assert.deepEqual(refine(all, series([0])).step, [0, 1, 10, 20, 30, 40]);
+});
+
+test("what was known already is not appended again", () => {
+  const curve = series([1, 2]);
+  append(curve, 2, 0, 7);
+  append(curve, 3, 5, 9);
+  assert.deepEqual(curve.step, [1, 2, 3]);
+  assert.equal(curve.value.at(-1), 9);
+});
+
+test("outliers are the outermost 2 % on each side", () => {
+  const values = Array.from({ length: 101 }, (_, i) => i);
+  assert.deepEqual(withoutOutliers([...values.slice(0, 100), 1e9]), [2, 98]);
+  assert.deepEqual(withoutOutliers([3]), [3, 3]);
+});
+
+test("time runs from a start or as the clock does", () => {
+  const curve = series([0, 10]);
+  assert.deepEqual(xValues(curve, "step", 1000), [0, 10]);
+  assert.deepEqual(xValues(curve, "wall", 1000), [1000, 1001]);
+  assert.deepEqual(xValues(curve, "relative", 1000), [0, 1]);
+});
+
+test("a job is judged by validation before training, by accuracy before loss", () => {
+  assert.equal(headline(["loss", "accuracy", "val_loss", "val_accuracy"]), "val_accuracy");
+  assert.equal(headline(["loss", "val_loss"]), "val_loss");
+  assert.equal(headline(["loss"]), "loss");
+  assert.equal(headline([]), undefined);
+});
