@@ -25,7 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kBatch = 256;  // events read at a time
 // Of what is new in a log.
-constexpr Clock::duration kPause = std::chrono::milliseconds(100);
+constexpr Clock::duration kPause = std::chrono::milliseconds(200);
 constexpr Clock::duration kKeepAlive = std::chrono::seconds(15);
 // For watchers that are a little behind.
 constexpr size_t kRecentBytes = 256 << 10;
@@ -76,11 +76,15 @@ EventHub::Piece From(const std::shared_ptr<const Chunk>& chunk, int64_t sequence
 
 }  // namespace
 
-// What is new in one log, while anybody waits for it.
+// What is new in one log, while anybody watches it.
 class EventHub::Topic : public std::enable_shared_from_this<Topic> {
  public:
-  Topic(EventHub& hub, std::shared_ptr<EventLog> log, int64_t next)
-      : hub_(hub), log_(std::move(log)), next_(next), due_(hub.io_), news_(hub.io_) {}
+  Topic(EventHub& hub, std::shared_ptr<EventLog> log)
+      : hub_(hub),
+        log_(std::move(log)),
+        next_(log_->last_sequence() + 1),
+        due_(hub.io_),
+        news_(hub.io_) {}
   ~Topic() {
     if (ticket_ != 0) log_->CancelNotify(ticket_);
     hub_.topics_.erase(log_.get());
@@ -161,44 +165,42 @@ class EventHub::Topic : public std::enable_shared_from_this<Topic> {
 };
 
 EventHub::Watch::Watch(EventHub& hub, EventStreamAnswer from)
-    : hub_(hub), log_(std::move(from.log)), next_(from.first), steps_after_(from.steps_after) {}
+    : hub_(hub),
+      log_(std::move(from.log)),
+      next_(from.first),
+      steps_after_(from.steps_after),
+      topic_(hub.TopicOf(log_)) {}
 
 asio::awaitable<absl::StatusOr<EventHub::Piece>> EventHub::Watch::Next() {
   for (;;) {
-    if (topic_ != nullptr) {
-      if (!topic_->status().ok()) co_return topic_->status();
-      const std::shared_ptr<const Chunk> chunk = topic_->Find(next_);
-      if (chunk != nullptr && chunk->least_step > steps_after_) {
-        Piece piece = From(chunk, next_);
-        next_ = chunk->next;
-        co_return piece;
-      }
-      if (next_ >= topic_->next()) {
-        if (co_await topic_->Wait()) continue;
-        Piece comment = {std::make_shared<const std::string>(":\n\n")};
-        co_return comment;
-      }
+    if (!topic_->status().ok()) co_return topic_->status();
+    const std::shared_ptr<const Chunk> news = topic_->Find(next_);
+    if (news != nullptr && news->least_step > steps_after_) {
+      Piece piece = From(news, next_);
+      next_ = news->next;
+      co_return piece;
+    }
+    if (next_ >= topic_->next()) {
+      if (co_await topic_->Wait()) continue;
+      Piece comment = {std::make_shared<const std::string>(":\n\n")};
+      co_return comment;
     }
     const auto read = [log = log_, first = next_, after = steps_after_] {
       return ReadChunk(*log, first, after);
     };
-    auto chunk = co_await RunOn(hub_.executor_, read);
+    const auto chunk = co_await RunOn(hub_.executor_, read);
     if (!chunk.ok()) co_return chunk.status();
-    const bool caught_up = next_ == (*chunk)->next;
     next_ = (*chunk)->next;
-    if (!(*chunk)->text.empty()) {
-      Piece piece = From(*chunk, (*chunk)->first);
-      co_return piece;
-    }
-    if (caught_up && topic_ == nullptr) topic_ = hub_.TopicOf(log_, next_);
+    if ((*chunk)->text.empty()) continue;
+    Piece piece = From(*chunk, (*chunk)->first);
+    co_return piece;
   }
 }
 
-std::shared_ptr<EventHub::Topic> EventHub::TopicOf(const std::shared_ptr<EventLog>& log,
-                                                   int64_t next) {
+std::shared_ptr<EventHub::Topic> EventHub::TopicOf(const std::shared_ptr<EventLog>& log) {
   std::weak_ptr<Topic>& known = topics_[log.get()];
   if (std::shared_ptr<Topic> topic = known.lock()) return topic;
-  auto topic = std::make_shared<Topic>(*this, log, next);
+  auto topic = std::make_shared<Topic>(*this, log);
   known = topic;
   topic->Listen();
   return topic;

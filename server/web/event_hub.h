@@ -19,7 +19,7 @@ namespace lockstep {
 
 // Events as text for Server-Sent Events (id, data with the event's JSON; at the log's end the event
 // "end"), for any number of watchers of any number of logs. What is new in a log is read and
-// written out once for all who have come that far, ten times a second at most, so a thousand
+// written out once for all who have come that far, five times a second at most, so a thousand
 // watchers cost little more than their sockets. Who is behind reads the log alone; who does not
 // read costs nothing. All of it happens in the io_context's one thread.
 class EventHub {
@@ -46,13 +46,13 @@ class EventHub {
    private:
     EventHub& hub_;
     std::shared_ptr<EventLog> log_;
-    int64_t next_;
+    int64_t next_;  // event
     const int64_t steps_after_;
-    std::shared_ptr<Topic> topic_;  // once it has come to the log's end
+    const std::shared_ptr<Topic> topic_;
   };
 
  private:
-  std::shared_ptr<Topic> TopicOf(const std::shared_ptr<EventLog>& log, int64_t next);
+  std::shared_ptr<Topic> TopicOf(const std::shared_ptr<EventLog>& log);
 
   boost::asio::io_context& io_;
   Executor& executor_;

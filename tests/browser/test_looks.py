@@ -32,14 +32,7 @@ def settle(page):
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-@pytest.fixture(scope="module")
-def furnished(bin_directory, tmp_path_factory):
-    """A server that has something to show on every page."""
-    import programs
-
-    directory = tmp_path_factory.mktemp("furnished")
-    server = programs.Server(bin_directory, directory / "server", "--threads", "2").start()
-    client = server.client
+def furnish(client, directory):
     client.add_npz("blobs", data.blobs(640), directory)
     client.add_npz("images", data.images(640), directory)
     picture = {
@@ -60,8 +53,20 @@ def furnished(bin_directory, tmp_path_factory):
     client.submit(data.long_job(), directory, "--id", "live", "--label", "team=tables")
     client.wait_for_state("live", "RUNNING")
     client.submit(data.job(), directory, "--id", "waiting")
-    yield server
-    server.kill()
+
+
+@pytest.fixture(scope="module")
+def furnished(bin_directory, tmp_path_factory):
+    """A server that has something to show on every page."""
+    import programs
+
+    directory = tmp_path_factory.mktemp("furnished")
+    server = programs.Server(bin_directory, directory / "server", "--threads", "2").start()
+    try:
+        furnish(server.client, directory)
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
