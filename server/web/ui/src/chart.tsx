@@ -4,7 +4,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import * as format from "./format";
-import { withoutOutliers } from "./series";
+import { onGrid, withoutOutliers } from "./series";
 import { grid, ink } from "./theme";
 
 export interface Line {
@@ -34,15 +34,19 @@ export interface ChartProps {
   zero?: boolean;                          // y begins at 0
 }
 
+// With more points than that in all lines together they share one grid of x.
+const crowd = 8000;
+
 const xFormat = { step: format.short, epoch: format.short, relative: format.duration };
 const font = "11px system-ui, sans-serif";
 const whole = Array.from({ length: 12 }, (_, i) => [1, 2, 5].map((x) => x * 10 ** i)).flat();
 
-function columns(lines: Line[]): uPlot.AlignedData {
+function columns(lines: Line[], range: [number, number] | null): uPlot.AlignedData {
   const first = lines[0]?.x;
   if (lines.every((l) => l.x === first)) {
     return [first ?? [], ...lines.map((l) => l.y)] as unknown as uPlot.AlignedData;
   }
+  if (lines.reduce((sum, l) => sum + l.x.length, 0) > crowd) return onGrid(lines, range) as unknown as uPlot.AlignedData;
   return uPlot.join(lines.map((l) => [l.x, l.y] as unknown as uPlot.AlignedData));
 }
 
@@ -54,9 +58,18 @@ export function Chart(props: ChartProps) {
   const current = useRef(props);
   current.current = props;
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
-  const data = useMemo(() => columns(lines), [lines]);
+  const data = useMemo(() => columns(lines, range), [lines, range?.[0], range?.[1]]);
   const looks = JSON.stringify([x, log, clip, ink(), [...hidden], bands,
     lines.map((l) => [l.label, l.color, l.dash, l.width, l.fill, l.background])]);
+
+  // All plots that can be seen go there at once, with what they have; the page follows when it is quiet.
+  const show = (to: [number, number]) => {
+    for (const u of uPlot.sync(`x-${x}`).plots) {
+      const { top, bottom } = u.root.getBoundingClientRect();
+      if (bottom > 0 && top < innerHeight) u.setScale("x", { min: to[0], max: to[1] });
+    }
+    current.current.onRange?.(to);
+  };
 
   // Of each line the value at the crosshair, or its newest.
   const tell = () => {
@@ -68,8 +81,8 @@ export function Chart(props: ChartProps) {
       const at = u?.cursor.idxs?.[i + 1];
       const onPlot = u && (u.cursor.left ?? -1) >= 0 && at !== null && at !== undefined;
       const shown = line.shown ?? line.y;
-      const index = onPlot ? line.x.indexOf(u.data[0][at]!) : shown.length - 1;
-      spans[k++]!.textContent = format.value(shown[index]);
+      const there = line.shown ?? u?.data[i + 1];
+      spans[k++]!.textContent = format.value(onPlot ? there?.[at] : shown.at(-1));
     });
   };
 
@@ -141,7 +154,7 @@ export function Chart(props: ChartProps) {
             (self) => {
               const { left, width } = self.select;
               if (width < 4) return;
-              current.current.onRange?.([self.posToVal(left, "x"), self.posToVal(left + width, "x")]);
+              show([self.posToVal(left, "x"), self.posToVal(left + width, "x")]);
               self.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
             },
           ],
@@ -170,7 +183,7 @@ export function Chart(props: ChartProps) {
     const { min = 0, max = 1 } = plot.current?.scales.x ?? {};
     const middle = (min + max) / 2 + shift * (max - min);
     const half = ((max - min) / 2) * zoom;
-    props.onRange?.([middle - half, middle + half]);
+    show([middle - half, middle + half]);
   };
   const key = (event: KeyboardEvent) => {
     const moves: Record<string, () => void> = {

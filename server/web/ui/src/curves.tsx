@@ -12,6 +12,8 @@ const titles: Record<string, string> = {
   learning_rate: "Learning rate", gradient_norm: "Gradient norm", samples_per_second: "Samples per second",
   step_ms: "Step time, ms",
 };
+// Of more runs only the smoothed curves are drawn, thin and without dashes, which take long to draw.
+const mostRaw = 8;
 const smoothed = new Set(["gradient_norm", "samples_per_second", "step_ms"]);
 
 // "val_loss" and "epoch_loss" are drawn in the plot of "loss"; metrics come first, then what is about
@@ -51,8 +53,13 @@ export function Curves({ runs, version }: { runs: Run[]; version: number }) {
     return () => clearTimeout(settled.current);
   }, [axis, range?.[0], range?.[1], runs]);
 
-  const onRange = (to: [number, number] | null) =>
-    setQuery({ from: to ? String(+to[0].toPrecision(12)) : "", to: to ? String(+to[1].toPrecision(12)) : "" });
+  const quiet = useRef(0);
+  const onRange = (to: [number, number] | null) => {
+    const set = () => setQuery({ from: to ? String(+to[0].toPrecision(12)) : "", to: to ? String(+to[1].toPrecision(12)) : "" });
+    clearTimeout(quiet.current);
+    if (to) quiet.current = window.setTimeout(set, 150);
+    else set();
+  };
   const setAxis = (x: string) => setQuery({ x: x === "step" ? "" : x, from: "", to: "" });
   const setLog = (name: string, on: boolean) =>
     setQuery({ log: (on ? [...logs, name] : logs.filter((l) => l !== name)).join(",") });
@@ -60,12 +67,14 @@ export function Curves({ runs, version }: { runs: Run[]; version: number }) {
   const ground = lineStyle(0).color;
   const plots = useMemo(() => plotNames(runs).map((name) => {
     const lines: Line[] = [];
-    const draw = (run: Run, curve: Series, label: string, style: ReturnType<typeof lineStyle>, soften: boolean) => {
+    const draw = (run: Run, curve: Series, label: string, look: ReturnType<typeof lineStyle>, soften: boolean) => {
+      const style = runs.length > mostRaw ? { color: look.color, width: 1 } : look;
       const x = xValues(curve, axis, run.start());
       const raw = curve.value.map((y) => (Number.isFinite(y) ? y : null));
       const points = curve.step.length < 40;
-      if (!soften || weight === 0) {
-        lines.push({ ...style, label, x, y: raw, markers: points });
+      if (!soften || weight === 0 || runs.length > mostRaw) {
+        const y = soften && weight > 0 ? smooth(curve.value, weight) : raw;
+        lines.push({ ...style, label, x, y, markers: points });
         return;
       }
       lines.push({ ...style, color: withAlpha(style.color, 0.28), label: `${label}, raw`, x, y: raw, width: 1, background: true });

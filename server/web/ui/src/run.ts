@@ -49,6 +49,7 @@ export class Run {
 
   // Fetches more points between two steps, or with null forgets them.
   async zoom(range: [number, number] | null) {
+    if (!range && this.detail.size === 0) return;
     this.detail.clear();
     if (range) {
       const [from, to] = range.map(Math.round);

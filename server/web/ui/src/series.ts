@@ -44,6 +44,36 @@ export function xValues(series: Series, axis: XAxis, start: number): number[] {
   return axis === "wall" ? series.time : series.time.map((t) => t - start);
 }
 
+// Lines that each have their own x, in columns over one grid of x, which is what makes many of them
+// quick to draw. A point moves by less than a pixel or two, none is lost. Of a range the grid is finer,
+// and has one point of each line beyond either end.
+export function onGrid(lines: readonly { x: readonly number[]; y: readonly (number | null)[] }[],
+                       range: readonly [number, number] | null): (number | null | undefined)[][] {
+  const parts = lines.map(({ x, y }) => {
+    if (!range) return { x, y };
+    let from = x.findIndex((value) => value >= range[0]);
+    if (from < 0) from = x.length;
+    let to = from;
+    while (to < x.length && x[to]! <= range[1]) ++to;
+    return { x: x.slice(Math.max(0, from - 1), to + 1), y: y.slice(Math.max(0, from - 1), to + 1) };
+  });
+  const low = range?.[0] ?? Math.min(...parts.map(({ x }) => x[0] ?? Infinity));
+  const high = range?.[1] ?? Math.max(...parts.map(({ x }) => x.at(-1) ?? -Infinity));
+  const size = Math.max(2000, 2 * Math.max(...parts.map(({ x }) => x.length)));
+  const width = (high - low) / (size - 3) || 1;
+  const grid = Array.from({ length: size }, (_, i) => low + (i - 1) * width);
+  return [grid, ...parts.map(({ x, y }) => {
+    const column = new Array<number | null | undefined>(size).fill(undefined);
+    let last = -1;
+    x.forEach((value, i) => {
+      const place = Math.round((value - low) / width) + 1;
+      last = Math.min(size - 1, Math.max(last + 1, place));
+      column[last] = y[i];
+    });
+    return column;
+  })];
+}
+
 // [low, high] of the values without the outermost 2 % on each side.
 export function withoutOutliers(values: number[]): [number, number] {
   const sorted = values.sort((a, b) => a - b);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { append, headline, refine, smooth, withoutOutliers, xValues, type Series } from "../src/series";
+import { append, headline, onGrid, refine, smooth, withoutOutliers, xValues, type Series } from "../src/series";
 
 const series = (steps: number[]): Series =>
   ({ step: [...steps], time: steps.map((s) => 1000 + s / 10), value: steps.map((s) => s * s) });
@@ -35,6 +35,24 @@ test("outliers are the outermost 2 % on each side", () => {
   const values = Array.from({ length: 101 }, (_, i) => i);
   assert.deepEqual(withoutOutliers([...values.slice(0, 100), 1e9]), [2, 98]);
   assert.deepEqual(withoutOutliers([3]), [3, 3]);
+});
+
+test("many lines share one grid: no point is lost, each is near its place, a range has its neighbours", () => {
+  const lines = [0, 1, 2].map((shift) => {
+    const x = Array.from({ length: 900 }, (_, i) => i * 110 + ((i * 37 + shift * 11) % 100));
+    return { x, y: x.map((value) => Math.sin(value)) };
+  });
+  const [grid, ...columns] = onGrid(lines, null);
+  columns.forEach((column, k) => {
+    const placed = column.map((y, i) => [grid![i]!, y] as const).filter(([, y]) => y !== undefined);
+    assert.deepEqual(placed.map(([, y]) => y), lines[k]!.y);
+    placed.forEach(([x], i) => assert.ok(Math.abs(x - lines[k]!.x[i]!) < (99_000 / 2000) * 2.5));
+  });
+  const [, part] = onGrid(lines, [10_000, 20_000]);
+  const inside = lines[0]!.y.filter((_, i) => lines[0]!.x[i]! >= 10_000 && lines[0]!.x[i]! <= 20_000);
+  const placed = part!.filter((y) => y !== undefined);
+  assert.equal(placed.length, inside.length + 2);
+  assert.deepEqual(placed.slice(1, -1), inside);
 });
 
 test("time runs from a start or as the clock does", () => {

@@ -170,10 +170,20 @@ export function Compare() {
   useEffect(() => {
     const names = ids.split(",").filter(Boolean).slice(0, 50);
     const points = Math.max(300, Math.min(2000, Math.floor(20_000 / (names.length || 1))));
-    const opened = names.map((id) => new Run(id, points, () => setVersion((v) => v + 1)));
+    let timer = 0;
+    const changed = () => {
+      timer ||= window.setTimeout(() => {
+        timer = 0;
+        setVersion((v) => v + 1);
+      }, 200);
+    };
+    const opened = names.map((id) => new Run(id, points, changed));
     setRuns(opened);
     opened.forEach((run) => run.poll());
-    return () => opened.forEach((run) => run.close());
+    return () => {
+      clearTimeout(timer);
+      opened.forEach((run) => run.close());
+    };
   }, [ids]);
   const problems = runs.filter((run) => run.error);
   return (
