@@ -36,7 +36,7 @@ struct Chunk {
   int64_t next = 0;        // the event after the last one
   int64_t least_step = 0;  // of its step records
   std::string text;
-  std::vector<size_t> begins;  // where in the text each event begins
+  std::vector<size_t> begins;  // where in the text each event begins, then what follows them
   bool end = false;
 };
 
@@ -63,14 +63,14 @@ absl::StatusOr<std::shared_ptr<const Chunk>> ReadChunk(const EventLog& log, int6
     if (!written.ok()) return absl::InternalError(written.ToString());
     absl::StrAppend(&chunk->text, "id: ", event.sequence(), "\ndata: ", json, "\n\n");
   }
+  chunk->begins.push_back(chunk->text.size());
   if (chunk->end) chunk->text += "event: end\ndata: {}\n\n";
   return chunk;
 }
 
 // The part of a chunk from one of its events on.
 EventHub::Piece From(const std::shared_ptr<const Chunk>& chunk, int64_t sequence) {
-  const size_t event = static_cast<size_t>(sequence - chunk->first);
-  const size_t offset = event < chunk->begins.size() ? chunk->begins[event] : 0;
+  const size_t offset = chunk->begins[static_cast<size_t>(sequence - chunk->first)];
   return {std::shared_ptr<const std::string>(chunk, &chunk->text), offset, chunk->end};
 }
 
@@ -145,6 +145,7 @@ class EventHub::Topic : public std::enable_shared_from_this<Topic> {
         recent_.pop_front();
       }
       next_ = (*chunk)->next;
+      if (next_ - (*chunk)->first == kBatch) last_read_ = {};  // there is more: no pause
     } else if (!absl::IsResourceExhausted(chunk.status())) {
       status_ = chunk.status();
     }
