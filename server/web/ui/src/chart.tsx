@@ -4,7 +4,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import * as format from "./format";
-import { onGrid, withoutOutliers } from "./series";
+import { apart, onGrid, padded, withoutOutliers } from "./series";
 import { grid, ink } from "./theme";
 
 export interface Line {
@@ -64,6 +64,7 @@ export function Chart(props: ChartProps) {
 
   // All plots that can be seen go there at once, with what they have; the page follows when it is quiet.
   const show = (to: [number, number]) => {
+    if (!apart(...to)) return;
     for (const u of uPlot.sync(`x-${x}`).plots) {
       const { top, bottom } = u.root.getBoundingClientRect();
       if (bottom > 0 && top < innerHeight) u.setScale("x", { min: to[0], max: to[1] });
@@ -100,8 +101,7 @@ export function Chart(props: ChartProps) {
         if (seen.length > 0) [low, high] = withoutOutliers(seen);
       }
       if (log) return [low * 0.9, high * 1.1];
-      const pad = (high - low || Math.abs(high) || 1) * 0.06;
-      return [current.current.zero || (low >= 0 && low < pad) ? Math.min(low, 0) : low - pad, high + pad];
+      return padded(low, high, current.current.zero ?? false);
     };
     const axis = { stroke: ink(), font, grid: { stroke: grid(), width: 1 }, ticks: { show: false } };
     const u = new uPlot(

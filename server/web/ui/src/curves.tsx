@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Chart, type Line } from "./chart";
 import { setQuery, useRoute } from "./route";
 import type { Run } from "./run";
-import { smooth, xValues, type Series, type XAxis } from "./series";
+import { apart, smooth, xValues, type Series, type XAxis } from "./series";
 import { lineStyle, withAlpha } from "./theme";
 
 const parts = ["compute_ms", "wait_ms", "reduce_ms"] as const;
@@ -37,8 +37,8 @@ export function Curves({ runs, version }: { runs: Run[]; version: number }) {
   const weight = Math.min(Math.max(Number(query.get("smooth") ?? 0.6), 0), 0.99);
   const clip = query.get("clip") === "1";
   const logs = (query.get("log") ?? "").split(",").filter(Boolean);
-  const range: [number, number] | null =
-    query.has("from") && query.has("to") ? [Number(query.get("from")), Number(query.get("to"))] : null;
+  const [from, to] = [Number(query.get("from")), Number(query.get("to"))];
+  const range: [number, number] | null = apart(from, to) && Number.isFinite(to - from) ? [from, to] : null;
   const [, redraw] = useState(0);
   useEffect(() => {
     const follow = () => redraw((n) => n + 1);

@@ -74,6 +74,16 @@ export function onGrid(lines: readonly { x: readonly number[]; y: readonly (numb
   })];
 }
 
+// Whether ticks can be told apart between the two.
+export const apart = (low: number, high: number): boolean =>
+  high - low > 1e-9 * Math.max(Math.abs(low), Math.abs(high));
+
+// What an axis shows for values in [low, high]: some room around them; 0 if they come near it.
+export function padded(low: number, high: number, zero: boolean): [number, number] {
+  const pad = (apart(low, high) ? high - low : Math.abs(high) || 1) * 0.06;
+  return [zero || (low >= 0 && low < pad) ? Math.min(low, 0) : low - pad, high + pad];
+}
+
 // [low, high] of the values without the outermost 2 % on each side.
 export function withoutOutliers(values: number[]): [number, number] {
   const sorted = values.sort((a, b) => a - b);

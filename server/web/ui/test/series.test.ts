@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { append, headline, onGrid, refine, smooth, withoutOutliers, xValues, type Series } from "../src/series";
+import { append, apart, headline, onGrid, padded, refine, smooth, withoutOutliers, xValues, type Series } from "../src/series";
 
 const series = (steps: number[]): Series =>
   ({ step: [...steps], time: steps.map((s) => 1000 + s / 10), value: steps.map((s) => s * s) });
@@ -12,6 +12,16 @@ test("smoothing is corrected for its start and leaves gaps where values are not 
   assert.ok(Math.abs(second! - (0.25 * 1 + 0.5 * 3) / 0.75) < 1e-12);
   assert.deepEqual(smooth([1, NaN, 1], 0.5), [1, null, 1]);
   assert.deepEqual(smooth([5, 7], 0), [5, 7]);
+});
+
+test("an axis has room for ticks even where values differ by rounding only", () => {
+  const smoothedOnes = smooth(Array.from({ length: 50 }, () => 1), 0.6) as number[];
+  const [low, high] = padded(Math.min(...smoothedOnes, 1 - 2 ** -53), Math.max(...smoothedOnes), false);
+  assert.ok(low < 0.95 && high > 1.05);
+  assert.deepEqual(padded(0, 10, false), [0, 10.6]);
+  assert.deepEqual(padded(-10, 0, true), [-10, 0.6]);
+  assert.ok(apart(0, 1e-30) && apart(1.76e9, 1.76e9 + 2));
+  assert.ok(!apart(1, 1) && !apart(2, 1) && !apart(1.76e9, 1.76e9 + 1e-3) && !apart(NaN, 1));
 });
 
 test("detail takes the place of its steps and nothing else", () => {

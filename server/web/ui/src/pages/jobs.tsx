@@ -71,7 +71,7 @@ export function Jobs() {
   const by = keys[sort as Key] ?? keys.age;
   const rows = jobs
     .filter((job) => !wanted || job.state === wanted)
-    .filter((job) => `${job.id} ${labels(job).join(" ")} ${job.published?.name ?? ""} ${job.worker?.name ?? ""}`.toLowerCase().includes(text))
+    .filter((job) => `${job.id} ${labels(job).join(" ")} ${job.spec.publish_as ?? ""} ${job.worker?.name ?? ""}`.toLowerCase().includes(text))
     .map((job) => ({ job, key: by(job) }))
     .sort((a, b) => (a.key < b.key ? -1 : a.key > b.key ? 1 : 0) * (way === "up" ? 1 : -1))
     .map(({ job }) => job);
@@ -136,9 +136,11 @@ function Row(props: { job: Job; best: Best | undefined; ticked: boolean; tick: (
         <input type="checkbox" checked={props.ticked} onChange={() => props.tick(job.id)} aria-label={`Compare ${job.id}`} />
       </td>
       <td role="cell" class="name">
-        <a href={link(["jobs", job.id])}>{job.id}</a> <Labels job={job} />
+        <a href={link(["jobs", job.id])}>{job.id}</a> <span class="dim">{job.spec.publish_as}</span> <Labels job={job} />
       </td>
-      <td role="cell" class="state"><State state={job.state} /></td>
+      <td role="cell" class="state">
+        <State state={job.state} />{job.worker?.name && <span class="dim on">on {job.worker.name}</span>}
+      </td>
       <td role="cell" class="progress" data-name="Progress">
         <span class="number">epoch {at.epoch}/{at.epochs}</span>
         <span class="number dim">{at.step.toLocaleString("en-US")}/{at.total.toLocaleString("en-US")}</span>

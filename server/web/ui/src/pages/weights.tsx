@@ -33,7 +33,7 @@ export function Histogram({ name, history }: { name: string; history: TensorHist
   const mean = num(newest.sum) / (count || 1);
   const deviation = Math.sqrt(Math.max(num(newest.sum_of_squares) / (count || 1) - mean * mean, 0));
   const tall = height + lift * (history.length - 1);
-  const told = `mean ${format.value(mean)}, deviation ${format.value(deviation)}`;
+  const told = `mean ${format.value(mean)}, σ ${format.value(deviation)}`;
   return (
     <figure class="chart histogram">
       <figcaption>
