@@ -4,8 +4,8 @@
 repo=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 logs=$repo/build/logs
 
-# A compilation cached in one clone serves another.
-export CCACHE_BASEDIR=$repo CCACHE_NOHASHDIR=true
+# A compilation cached in one clone serves another; the sloppiness is what precompiled headers need.
+export CCACHE_BASEDIR=$repo CCACHE_NOHASHDIR=true CCACHE_SLOPPINESS=pch_defines,time_macros
 
 die() {
   printf '%s\n' "$*" >&2
