@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -14,16 +15,20 @@ bool Less(const CurvePoint& a, const CurvePoint& b) {
   return std::isnan(b.value) || a.value < b.value;
 }
 
+bool Earlier(const CurvePoint& a, const CurvePoint& b) { return a.step < b.step; }
+
 }  // namespace
 
+// Of equal points the first and the last.
 Curve::Bucket Curve::Merge(const Bucket& a, const Bucket& b) {
   return {Less(b.least, a.least) ? b.least : a.least,
-          Less(a.greatest, b.greatest) ? b.greatest : a.greatest};
+          Less(b.greatest, a.greatest) ? a.greatest : b.greatest, a.sum + b.sum,
+          a.weight + b.weight};
 }
 
 void Curve::Add(const CurvePoint& point) {
   newest_ = point;
-  const Bucket alone = {point, point};
+  const Bucket alone = {point, point, point.value, 1};
   if (!buckets_.empty() && in_last_ < bucket_size_) {
     buckets_.back() = Merge(buckets_.back(), alone);
     ++in_last_;
@@ -40,53 +45,77 @@ void Curve::Add(const CurvePoint& point) {
   in_last_ = 1;
 }
 
-std::vector<CurvePoint> Curve::Points(int limit, int64_t first_step, int64_t last_step) const {
-  std::vector<CurvePoint> points;
-  const auto add = [&](const CurvePoint& point) {
-    if (point.step < first_step || point.step > last_step) return;
-    if (points.empty() || points.back().step < point.step) points.push_back(point);
+std::vector<ShownPoint> Curve::Points(int limit, int64_t first_step, int64_t last_step) const {
+  const auto outside = [&](const CurvePoint& point) {
+    return point.step < first_step || point.step > last_step;
   };
-  const auto add_bucket = [&](const Bucket& bucket) {
-    const bool rises = bucket.least.step < bucket.greatest.step;
-    add(rises ? bucket.least : bucket.greatest);
-    add(rises ? bucket.greatest : bucket.least);
-  };
-  for (const Bucket& bucket : buckets_) add_bucket(bucket);
-  if (!buckets_.empty()) add(newest_);
-  if (points.size() <= static_cast<size_t>(std::max(limit, 0))) return points;
-
-  const std::vector<CurvePoint> all = std::move(points);
-  points.clear();
-  if (limit < 1) return points;
-  // One place is the newest's; two are each group's.
-  const size_t groups = static_cast<size_t>(limit - 1) / 2;
-  for (size_t i = 0; i < groups; ++i) {
-    const size_t begin = i * all.size() / groups;
-    const size_t end = (i + 1) * all.size() / groups;
-    Bucket group = {all[begin], all[begin]};
-    for (size_t j = begin + 1; j < end; ++j) group = Merge(group, {all[j], all[j]});
-    add_bucket(group);
+  std::vector<Bucket> parts;
+  for (Bucket bucket : buckets_) {
+    if (outside(bucket.least)) bucket.least = bucket.greatest;
+    if (outside(bucket.greatest)) bucket.greatest = bucket.least;
+    if (!outside(bucket.least)) parts.push_back(bucket);
   }
-  add(all.back());
+  const bool with_newest = !buckets_.empty() && !outside(newest_);
+  std::vector<ShownPoint> points;
+  const auto room = static_cast<size_t>(std::max(limit, 0));
+  if (parts.empty() && with_newest && room > 0) points.push_back({newest_, newest_.value});
+  if (parts.empty() || room == 0) return points;
+
+  const auto add = [&](const Bucket& bucket) {
+    const auto [first, last] = std::minmax(bucket.least, bucket.greatest, Earlier);
+    const double mean = bucket.sum / static_cast<double>(bucket.weight);
+    points.push_back({first, mean});
+    if (first.step < last.step) points.push_back({last, mean});
+  };
+  for (const Bucket& bucket : parts) add(bucket);
+  ShownPoint newest = points.back();
+  if (with_newest) static_cast<CurvePoint&>(newest) = newest_;
+  if (points.back().step < newest.step) points.push_back(newest);
+  if (points.size() <= room) return points;
+
+  points.clear();
+  // One place is the newest's; two are each group's.
+  const size_t groups = (room - 1) / 2;
+  for (size_t i = 0; i < groups; ++i) {
+    const auto begin = parts.begin() + static_cast<std::ptrdiff_t>(i * parts.size() / groups);
+    const auto end = parts.begin() + static_cast<std::ptrdiff_t>((i + 1) * parts.size() / groups);
+    if (begin != end) add(std::accumulate(begin + 1, end, *begin, Merge));
+  }
+  if (points.empty() || points.back().step < newest.step) points.push_back(newest);
   return points;
 }
 
 void Curve::Save(v1::Curve* saved) const {
-  for (const CurvePoint& point : Points(std::numeric_limits<int>::max())) {
+  const auto save = [&](const CurvePoint& point) {
     saved->add_step(point.step);
     saved->add_time(point.time_s);
     saved->add_value(point.value);
+  };
+  for (const Bucket& bucket : buckets_) {
+    save(bucket.least);
+    save(bucket.greatest);
+    saved->add_sum(bucket.sum);
+    saved->add_weight(bucket.weight);
   }
+  save(newest_);
   saved->set_complete(complete());
 }
 
-Curve Curve::Load(const v1::Curve& saved) {
-  Curve curve;
-  const int count = std::min({saved.step_size(), saved.time_size(), saved.value_size()});
-  for (int i = 0; i < count; ++i) {
-    curve.newest_ = {saved.step(i), saved.time(i), saved.value(i)};
-    curve.buckets_.push_back({curve.newest_, curve.newest_});
+std::optional<Curve> Curve::Load(const v1::Curve& saved) {
+  const int points = saved.step_size();
+  const int buckets = saved.weight_size();
+  if (buckets == 0 || points != 2 * buckets + 1 || saved.time_size() != points ||
+      saved.value_size() != points || saved.sum_size() != buckets) {
+    return std::nullopt;
   }
+  const auto load = [&](int i) -> CurvePoint {
+    return {saved.step(i), saved.time(i), saved.value(i)};
+  };
+  Curve curve;
+  for (int i = 0; i < buckets; ++i) {
+    curve.buckets_.push_back({load(2 * i), load(2 * i + 1), saved.sum(i), saved.weight(i)});
+  }
+  curve.newest_ = load(points - 1);
   curve.bucket_size_ = saved.complete() ? 1 : std::numeric_limits<int64_t>::max();
   return curve;
 }
@@ -154,10 +183,12 @@ v1::Curves Curves::Save() const {
   return saved;
 }
 
-Curves Curves::Load(const v1::Curves& saved) {
+std::optional<Curves> Curves::Load(const v1::Curves& saved) {
   Curves curves;
   for (const auto& [name, curve] : saved.curves()) {
-    curves.curves_.emplace(name, Curve::Load(curve));
+    std::optional<Curve> loaded = Curve::Load(curve);
+    if (!loaded.has_value()) return std::nullopt;
+    curves.curves_.emplace(name, *std::move(loaded));
   }
   curves.last_sequence_ = saved.last_sequence();
   return curves;

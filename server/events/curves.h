@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,13 @@ struct CurvePoint {
   friend bool operator==(const CurvePoint&, const CurvePoint&) = default;
 };
 
+// A point that was logged, for itself and for its neighbours that are left out.
+struct ShownPoint : CurvePoint {
+  double mean = 0;  // of the values of all of them
+
+  friend bool operator==(const ShownPoint&, const ShownPoint&) = default;
+};
+
 // A quantity over the steps of a job, in bounded memory however long the job is. Its points lie in
 // buckets of equally many, of which only the least and the greatest are kept: what is shown are
 // points that were logged, and no extreme is lost. When the buckets are full, neighbours become
@@ -32,7 +40,7 @@ class Curve {
 
   // At most `limit` points with steps in [first_step, last_step], ascending; the newest of them is
   // always there, of the others those that are least or greatest among their neighbours.
-  std::vector<CurvePoint> Points(int limit,
+  std::vector<ShownPoint> Points(int limit,
                                  int64_t first_step = std::numeric_limits<int64_t>::min(),
                                  int64_t last_step = std::numeric_limits<int64_t>::max()) const;
 
@@ -41,8 +49,9 @@ class Curve {
   const CurvePoint& newest() const { return newest_; }
 
   void Save(v1::Curve* saved) const;
-  // A curve of which Points() gives what it gave before Save. Nothing can be added to it.
-  static Curve Load(const v1::Curve& saved);
+  // A curve of which Points() gives what it gave before Save; nothing if the columns do not fit
+  // together. Nothing can be added to it.
+  static std::optional<Curve> Load(const v1::Curve& saved);
 
  private:
   static constexpr size_t kBuckets = 1024;
@@ -50,6 +59,8 @@ class Curve {
   struct Bucket {
     CurvePoint least;
     CurvePoint greatest;
+    double sum = 0;      // of the values
+    int64_t weight = 0;  // how many they are
   };
   static Bucket Merge(const Bucket& a, const Bucket& b);
 
@@ -79,7 +90,7 @@ class Curves {
   int64_t last_sequence() const { return last_sequence_; }
 
   v1::Curves Save() const;
-  static Curves Load(const v1::Curves& saved);
+  static std::optional<Curves> Load(const v1::Curves& saved);
 
  private:
   void AddPoint(std::string_view name, int64_t step, double time_s, double value);

@@ -27,7 +27,7 @@ class JobCurves {
   // Of one curve, or of a part of it.
   struct Series {
     std::string name;
-    std::vector<CurvePoint> points;
+    std::vector<ShownPoint> points;
   };
   struct Selection {
     int points = 0;  // at most, of each curve

@@ -197,7 +197,7 @@ absl::StatusOr<std::vector<DataProvider::Curves>> DataProvider::ReadCurves(
     for (JobCurves::Series& series : answer->series) series.name = TagOf(series.name);
     std::erase_if(answer->series, [&](const auto& series) { return !Has(tags, series.name); });
     for (const JobCurves::Series& series : answer->series) {
-      const size_t bytes = series.name.size() + series.points.size() * sizeof(CurvePoint);
+      const size_t bytes = series.name.size() + series.points.size() * sizeof(ShownPoint);
       if (absl::Status s = room.Take(static_cast<int64_t>(bytes)); !s.ok()) return s;
     }
     if (!answer->series.empty()) all.push_back({job.id(), std::move(answer->series)});

@@ -25,7 +25,7 @@ void AppendNumber(double value, std::string& json) {
 void AppendNumber(int64_t value, std::string& json) { absl::StrAppend(&json, value); }
 
 template <typename Get>
-void AppendColumn(absl::string_view name, const std::vector<CurvePoint>& points, Get get,
+void AppendColumn(absl::string_view name, const std::vector<ShownPoint>& points, Get get,
                   std::string& json) {
   absl::StrAppend(&json, "\"", name, "\":[");
   for (size_t i = 0; i < points.size(); ++i) {
@@ -43,13 +43,16 @@ std::string SeriesJson(const JobCurves::Answer& curves) {
     const auto& [name, points] = curves.series[i];
     absl::StrAppend(&json, i > 0 ? "," : "", JsonValue::Text(name).ToString(), ":{");
     AppendColumn(
-        "step", points, [](const CurvePoint& p) { return p.step; }, json);
+        "step", points, [](const ShownPoint& p) { return p.step; }, json);
     json += ',';
     AppendColumn(
-        "time", points, [](const CurvePoint& p) { return p.time_s; }, json);
+        "time", points, [](const ShownPoint& p) { return p.time_s; }, json);
     json += ',';
     AppendColumn(
-        "value", points, [](const CurvePoint& p) { return p.value; }, json);
+        "value", points, [](const ShownPoint& p) { return p.value; }, json);
+    json += ',';
+    AppendColumn(
+        "mean", points, [](const ShownPoint& p) { return p.mean; }, json);
     json += '}';
   }
   absl::StrAppend(&json, "},\"last_sequence\":", curves.last_sequence, "}");
