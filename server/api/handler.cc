@@ -18,6 +18,17 @@ namespace {
 
 std::atomic<int64_t> last_call = 0;
 
+// What a client sent may stand in the message, at any length.
+absl::Status Shortened(const absl::Status& status) {
+  constexpr size_t kLongest = 2000;
+  std::string message(status.message());
+  if (message.size() <= kLongest) return status;
+  size_t end = kLongest;
+  while (end > 0 && (message[end] & 0xc0) == 0x80) --end;  // within a character of UTF-8
+  message.resize(end);
+  return absl::Status(status.code(), message + "...");
+}
+
 // A library's exception ends one call, not the server.
 absl::Status RunGuarded(absl::AnyInvocable<absl::Status()>& work) {
   try {
@@ -84,6 +95,7 @@ absl::Status Gate::CheckToken(const grpc::ServerContextBase& context) const {
 grpc::Status Gate::Finish(const Call& call, const absl::Status& status) {
   const absl::Duration took = absl::Now() - call.start;
   metrics_->RpcEnded(call.method, status.code(), took);
+  const absl::Status told = Shortened(status);
   const LogLevel level = LevelOf(status);
   if (WritesLog(level)) {
     LogLine(level, status.ok() ? "rpc" : "rpc failed",
@@ -93,9 +105,9 @@ grpc::Status Gate::Finish(const Call& call, const absl::Status& status) {
              {"ms", absl::ToDoubleMilliseconds(took)},
              {"peer", call.context->peer()},
              {"trace_id", call.trace_id},
-             {"error", std::string(status.message())}});
+             {"error", std::string(told.message())}});
   }
-  return ToGrpcStatus(status);
+  return ToGrpcStatus(told);
 }
 
 void Gate::CountReceived(const Call& call, const google::protobuf::MessageLite& message) {

@@ -111,7 +111,7 @@ absl::Status Server::OpenStores() {
     models->Published(name, version);
   };
   jobs.on_changed = [this](const v1::Job& job) {
-    if (!HasEnded(job.state())) return;
+    if (!HasEnded(job.state()) || curves_ == nullptr) return;
     // What is not kept now is when somebody asks for it.
     (void)executor_.Post([this, id = job.id()] { curves_->Read(id, {}).status().IgnoreError(); });
   };
@@ -249,7 +249,9 @@ std::string Server::DashboardUrl() const {
 void Server::StartHttp() {
   if (http_ == nullptr) return;
   Api::Parts parts;
-  parts.channel = server_->InProcessChannel(grpc::ChannelArguments());
+  grpc::ChannelArguments channel;
+  channel.SetMaxReceiveMessageSize(options_.max_message_mb << 20);
+  parts.channel = server_->InProcessChannel(channel);
   parts.token = token_;
   parts.jobs = jobs_.get();
   parts.curves = curves_.get();

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <openssl/rand.h>
 
+#include <algorithm>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -25,6 +27,11 @@ absl::StatusOr<std::string> ReadTokenFile(const std::string& path) {
   if (token.empty() || text->size() > kMaxTokenBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, ": must hold a token of at most ", kMaxTokenBytes, " bytes"));
+  }
+  // What gRPC's metadata and HTTP's headers may hold.
+  if (!std::all_of(token.begin(), token.end(), absl::ascii_isprint)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": a token is one line of printable ASCII"));
   }
   return token;
 }

@@ -3,6 +3,7 @@
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
+#include <chrono>
 #include <limits>
 #include <utility>
 
@@ -18,6 +19,7 @@ namespace {
 
 constexpr int64_t kMaxBodyBytes = 64 << 10;
 constexpr int64_t kMaxInferBodyBytes = 4 << 20;
+constexpr std::chrono::seconds kCallTime{60};
 constexpr int kDefaultPoints = 2000;
 constexpr int kMaxPoints = 100'000;
 
@@ -50,6 +52,7 @@ struct Api::Route {
   absl::string_view method;
   absl::string_view path;
   void (Api::*handler)(const HttpRequest& request, Done done);
+  int64_t max_body_bytes = kMaxBodyBytes;
 
   bool FitsPath(const HttpRequest& request) const {
     size_t part = 0;
@@ -75,7 +78,7 @@ const Api::Route Api::kRoutes[] = {
     {"GET", "api/models", &Api::ListModels},
     {"GET", "api/models/*", &Api::ListVersions},
     {"GET", "api/models/*/metadata", &Api::ModelMetadata},
-    {"POST", "api/models/*/infer", &Api::Infer},
+    {"POST", "api/models/*/infer", &Api::Infer, kMaxInferBodyBytes},
     {"GET", "api/models/*/*", &Api::GetModel},
     {"GET", "api/models/*/*/weights", &Api::ModelWeights},
     {"GET", "api/workers", &Api::ListWorkers},
@@ -88,8 +91,21 @@ Api::Api(Parts parts)
       inference_(inference::GRPCInferenceService::NewStub(parts_.channel)) {}
 
 int64_t Api::MaxBodyBytes(const HttpRequest& request) {
-  return !request.path.empty() && request.path.back() == "infer" ? kMaxInferBodyBytes
-                                                                 : kMaxBodyBytes;
+  for (const Route& route : kRoutes) {
+    if (route.FitsPath(request) && route.method == request.method) return route.max_body_bytes;
+  }
+  return kMaxBodyBytes;
+}
+
+Api::~Api() {
+  absl::MutexLock lock(&mu_);
+  mu_.Await(absl::Condition(
+      +[](int* calls) { return *calls == 0; }, &calls_));
+}
+
+void Api::EndCall() {
+  absl::MutexLock lock(&mu_);
+  --calls_;
 }
 
 void Api::Handle(const HttpRequest& request, Done done) {
@@ -125,24 +141,33 @@ void Api::Call(Stub& stub,
   if (!parts_.token.empty()) {
     state->context.AddMetadata("authorization", absl::StrCat("Bearer ", parts_.token));
   }
+  state->context.set_deadline(std::chrono::system_clock::now() + kCallTime);
+  {
+    absl::MutexLock lock(&mu_);
+    ++calls_;
+  }
   (stub.async()->*method)(
-      &state->context, &state->request, &state->response, [state](grpc::Status status) {
+      &state->context, &state->request, &state->response, [this, state](grpc::Status status) {
         if (!status.ok()) {
-          return state->done(ErrorAnswer(absl::Status(
-              static_cast<absl::StatusCode>(status.error_code()), status.error_message())));
+          state->done(ErrorAnswer(absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                                               status.error_message())));
+        } else if (state->answer) {
+          state->done(state->answer(state->response));
+        } else {
+          state->done(JsonAnswer(state->response));
         }
-        state->done(state->answer ? state->answer(state->response) : JsonAnswer(state->response));
+        state->done = nullptr;
+        EndCall();
       });
 }
 
-void Api::Post(Done done, absl::AnyInvocable<absl::StatusOr<HttpAnswer>()> work) {
+void Api::Post(Done done, absl::AnyInvocable<void(Done&)> work) {
   auto shared = std::make_shared<Done>(std::move(done));
-  const bool posted = parts_.executor->Post([shared, work = std::move(work)]() mutable {
-    absl::StatusOr<HttpAnswer> answer = work();
-    (*shared)(answer.ok() ? *std::move(answer) : ErrorAnswer(answer.status()));
-  });
-  if (!posted)
+  const bool posted =
+      parts_.executor->Post([shared, work = std::move(work)]() mutable { work(*shared); });
+  if (!posted) {
     (*shared)(ErrorAnswer(absl::ResourceExhaustedError("the server is busy; try again")));
+  }
 }
 
 void Api::ListJobs(const HttpRequest& request, Done done) {
@@ -224,18 +249,21 @@ void Api::Events(const HttpRequest& request, Done done) {
   const absl::StatusOr<int64_t> steps_after = Number(request, "steps_after", 0, kMost, 0);
   if (!steps_after.ok()) return done(ErrorAnswer(steps_after.status()));
   EventStreamAnswer stream;
-  stream.first = std::max(std::max<int64_t>(*from, 1), request.last_event_id + 1);
+  const int64_t seen = std::min(request.last_event_id, kMost);
+  stream.first = std::max(std::max<int64_t>(*from, 1), seen + 1);
   stream.steps_after = *steps_after;
-  Post(std::move(done),
-       [this, id = request.path[2], stream]() mutable -> absl::StatusOr<HttpAnswer> {
-         absl::StatusOr<std::shared_ptr<EventLog>> log = parts_.jobs->Log(id);
-         if (!log.ok()) return log.status();
-         stream.log = *std::move(log);
-         HttpAnswer answer;
-         answer.content_type = "text/event-stream";
-         answer.events = std::move(stream);
-         return answer;
-       });
+  Post(std::move(done), [this, id = request.path[2], stream, seen](Done& done) mutable {
+    absl::StatusOr<std::shared_ptr<EventLog>> log = parts_.jobs->Log(id);
+    if (!log.ok()) return done(ErrorAnswer(log.status()));
+    stream.log = *std::move(log);
+    // Who has seen more than there is has seen another job's, which had the same name.
+    const int64_t next = stream.log->last_sequence() + 1;
+    if (stream.first > next) stream.first = seen >= next ? 1 : next;
+    HttpAnswer answer;
+    answer.content_type = "text/event-stream";
+    answer.events = std::move(stream);
+    done(std::move(answer));
+  });
 }
 
 void Api::Series(const HttpRequest& request, Done done) {
@@ -255,12 +283,12 @@ void Api::Series(const HttpRequest& request, Done done) {
       selection.names.emplace(name);
     }
   }
-  Post(std::move(done), [this, id = request.path[2], selection]() -> absl::StatusOr<HttpAnswer> {
+  Post(std::move(done), [this, id = request.path[2], selection](Done& done) {
     absl::StatusOr<JobCurves::Answer> curves = parts_.curves->Read(id, selection);
-    if (!curves.ok()) return curves.status();
+    if (!curves.ok()) return done(ErrorAnswer(curves.status()));
     HttpAnswer answer;
     answer.body = SeriesJson(*curves);
-    return answer;
+    done(std::move(answer));
   });
 }
 
@@ -321,17 +349,20 @@ void Api::ModelMetadata(const HttpRequest& request, Done done) {
 }
 
 void Api::Infer(const HttpRequest& request, Done done) {
-  absl::StatusOr<inference::ModelInferRequest> wanted = ReadInferJson(request.body);
-  if (!wanted.ok()) return done(ErrorAnswer(wanted.status()));
-  wanted->set_model_name(request.path[2]);
-  Call(*inference_, &inference::GRPCInferenceService::Stub::async_interface::ModelInfer,
-       *std::move(wanted), std::move(done),
-       absl::AnyInvocable<HttpAnswer(const inference::ModelInferResponse&)>(
-           [](const inference::ModelInferResponse& response) {
-             HttpAnswer answer;
-             answer.body = WriteInferJson(response);
-             return answer;
-           }));
+  // The text becomes a hundred times as much on the way: not in the thread that serves all.
+  Post(std::move(done), [this, name = request.path[2], body = request.body](Done& done) {
+    absl::StatusOr<inference::ModelInferRequest> wanted = ReadInferJson(body);
+    if (!wanted.ok()) return done(ErrorAnswer(wanted.status()));
+    wanted->set_model_name(name);
+    Call(*inference_, &inference::GRPCInferenceService::Stub::async_interface::ModelInfer,
+         *std::move(wanted), std::move(done),
+         absl::AnyInvocable<HttpAnswer(const inference::ModelInferResponse&)>(
+             [](const inference::ModelInferResponse& response) {
+               HttpAnswer answer;
+               answer.body = WriteInferJson(response);
+               return answer;
+             }));
+  });
 }
 
 void Api::ListWorkers(const HttpRequest&, Done done) {

@@ -7,7 +7,9 @@
 #include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
+#include "absl/synchronization/mutex.h"
 #include "inference/inference.grpc.pb.h"
 #include "lockstep/v1/job.grpc.pb.h"
 #include "lockstep/v1/registry.grpc.pb.h"
@@ -24,7 +26,7 @@ namespace lockstep {
 // Thread-safe.
 class Api {
  public:
-  // All must outlive it; so must whoever is called `done` by.
+  // All must outlive it.
   struct Parts {
     std::shared_ptr<grpc::Channel> channel;  // to this server's own services
     std::string token;                       // that they want
@@ -34,6 +36,8 @@ class Api {
     Executor* executor = nullptr;
   };
   explicit Api(Parts parts);
+  // Waits for the calls under way; the services have been shut down.
+  ~Api();
 
   using Done = absl::AnyInvocable<void(HttpAnswer)>;
   // Does not block. Calls `done` once, from this thread or another. The caller has made sure that
@@ -71,10 +75,14 @@ class Api {
                                                   std::function<void(grpc::Status)>),
             Request request, Done done,
             absl::AnyInvocable<HttpAnswer(const Response&)> answer = nullptr);
-  // Runs `work`, which may wait, and answers with what it returns.
-  void Post(Done done, absl::AnyInvocable<absl::StatusOr<HttpAnswer>()> work);
+  // Runs `work`, which may wait and calls `done` or gives it away, on the executor.
+  void Post(Done done, absl::AnyInvocable<void(Done& done)> work);
+
+  void EndCall();
 
   const Parts parts_;
+  absl::Mutex mu_;
+  int calls_ ABSL_GUARDED_BY(mu_) = 0;  // under way
   const std::unique_ptr<v1::JobService::Stub> jobs_;
   const std::unique_ptr<v1::ModelService::Stub> models_;
   const std::unique_ptr<inference::GRPCInferenceService::Stub> inference_;

@@ -56,7 +56,10 @@ int HttpStatus(absl::StatusCode code) {
     case absl::StatusCode::kUnimplemented:
       return 501;
     case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kCancelled:
       return 503;
+    case absl::StatusCode::kDeadlineExceeded:
+      return 504;
     default:
       return 500;
   }

@@ -34,9 +34,13 @@ using asio::ip::tcp;
 using boost::system::error_code;
 
 constexpr uint32_t kMaxHeaderBytes = 8 << 10;
+constexpr size_t kMaxBuffered = 64
+                                << 10;   // read, but in no body yet: headers, chunks' and trailers
+constexpr size_t kMaxDropped = 1 << 20;  // of a request that was refused
 constexpr int kMaxConnections = 2048;
 constexpr std::chrono::seconds kRequestTime{10};  // for a whole request, once it has begun
 constexpr std::chrono::seconds kIdleTime{60};     // between requests
+constexpr std::chrono::seconds kLingerTime{2};    // for a client to take its last answer
 constexpr std::chrono::seconds kWriteTime{60};    // for each piece of an answer
 constexpr int64_t kBlobPiece = 256 << 10;
 
@@ -93,6 +97,8 @@ class HttpServer::Impl {
         access_(options_.token, options_.loopback) {}
   ~Impl() {
     Stop();
+    api_.reset();  // waits for calls under way, which post to io_
+    acceptor_.reset();
     io_.reset();  // ends the coroutines, which use what is below
   }
 
@@ -182,11 +188,18 @@ asio::awaitable<void> HttpServer::Impl::Accept() {
 }
 
 asio::awaitable<void> HttpServer::Impl::Serve(beast::tcp_stream stream) {
-  beast::flat_buffer buffer;
+  beast::flat_buffer buffer(kMaxBuffered);
   while (co_await ServeOne(stream, buffer)) {
   }
   error_code error;
   stream.socket().shutdown(tcp::socket::shutdown_send, error);
+  // Closed with something unread, a client would see its connection break instead of the answer.
+  buffer.clear();
+  stream.expires_after(kLingerTime);
+  for (size_t dropped = 0; !error && dropped < kMaxDropped;) {
+    dropped += co_await stream.async_read_some(buffer.prepare(1024),
+                                               asio::redirect_error(asio::use_awaitable, error));
+  }
 }
 
 asio::awaitable<bool> HttpServer::Impl::ServeOne(beast::tcp_stream& stream,
@@ -262,7 +275,8 @@ std::optional<HttpAnswer> HttpServer::Impl::Refuse(const Header& header,
   if (absl::Status parsed = ParseTarget(View(header.target()), request); !parsed.ok()) {
     return ErrorAnswer(parsed);
   }
-  if (!absl::SimpleAtoi(View(header["Last-Event-ID"]), &request->last_event_id)) {
+  if (!absl::SimpleAtoi(View(header["Last-Event-ID"]), &request->last_event_id) ||
+      request->last_event_id < 0) {
     request->last_event_id = 0;
   }
   if (absl::Status host = access_.CheckHost(caller); !host.ok()) return ErrorAnswer(host);

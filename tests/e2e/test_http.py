@@ -130,6 +130,15 @@ def test_events_of_an_ended_job_end_and_can_leave_out_steps(trained, client):
     assert [s for s, _ in events(trained, "job", f"?from={len(whole)}")] == [len(whole)]
 
 
+def test_a_place_beyond_the_end_ends_and_another_jobs_place_is_none(trained):
+    last = [sequence for sequence, _ in events(trained, "job")][-1]
+    assert list(events(trained, "job", f"?from={last + 1}")) == []
+    assert list(events(trained, "job", f"?from={last + 100}")) == []
+    assert list(events(trained, "job", **{"Last-Event-ID": str(last)})) == []
+    for beyond in (last + 1, 2**63 - 1):
+        assert [s for s, _ in events(trained, "job", **{"Last-Event-ID": str(beyond)})][0] == 1
+
+
 def test_a_model_is_asked_by_the_open_protocols_json(trained, client, tmp_path):
     http_ = Http(trained)
     metadata = http_.get("/api/models/mlp/metadata")
@@ -276,10 +285,29 @@ def test_what_is_too_large_or_no_http_is_refused(server):
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     assert raw(server, start + json_ + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 2
                ).startswith(b"HTTP/1.1 413")
+    # What belongs to no body is bounded, too.
+    endless = start + json_ + b"Transfer-Encoding: chunked\r\n\r\n"
+    assert raw(server, endless + b"1;" + b"a" * 300_000) == b""
+    assert raw(server, endless + b"0\r\n" + b"X: a\r\n" * 50_000) == b""
+    # The large bodies are inference's alone.
+    for path in ("/infer", "/api/infer", "/api/jobs/x/infer"):
+        big = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000000\r\n".encode()
+        assert raw(server, big + json_ + b"\r\n").startswith(b"HTTP/1.1 413")
     assert raw(server, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").startswith(b"HTTP/1.1 400")
     assert raw(server, b"GET http://other/ HTTP/1.1\r\nHost: " + host.encode() + b"\r\n\r\n"
                ).startswith(b"HTTP/1.1 400")
     assert Http(server).get("/api/jobs") == {}
+
+
+def test_a_refusal_is_heard_by_who_is_still_sending(server):
+    for _ in range(20):
+        status, code, _ = Http(server).refused("POST", "/api/jobs/x/cancel", b"x" * 900_000, **JSON)
+        assert (status, code) == (413, "OUT_OF_RANGE")
+
+
+def test_what_a_client_says_is_not_repeated_at_length(server):
+    status, _, message = Http(server).refused("GET", "/api/jobs/" + "x" * 5000)
+    assert status == 404 and len(message) < 2100
 
 
 def test_requests_that_never_end_are_cut_off_and_hold_nobody_up(server):

@@ -29,5 +29,14 @@ TEST(TokenFile, EmptyOrMissingIsNoToken) {
   EXPECT_TRUE(absl::IsInvalidArgument(ReadTokenFile(directory / "blank").status()));
 }
 
+// gRPC ends the process that hands it one as metadata.
+TEST(TokenFile, WhatNoHeaderMayHoldIsRefused) {
+  TemporaryDirectory directory;
+  for (const char* token : {"two\nlines", "schl\xc3\xbcssel", "bell\a"}) {
+    std::ofstream(directory / "token") << token;
+    EXPECT_TRUE(absl::IsInvalidArgument(ReadTokenFile(directory / "token").status())) << token;
+  }
+}
+
 }  // namespace
 }  // namespace lockstep
