@@ -1,9 +1,10 @@
-// The server's HTTP API: shapes (protobuf's JSON: int64 as strings, "NaN" and "Infinity" as strings),
+// The server's HTTP API: shapes (protobuf's JSON: int64 as strings, "NaN" and "Infinity" as strings, and
+// what is 0 or empty may be left out),
 // requests, and whether the server answers at all.
 
 export type Num = number | string;
 
-export interface Metric { name: string; value: Num }
+export interface Metric { name: string; value?: Num }
 export interface Spread { min: Num; lower: Num; median: Num; upper: Num; max: Num }
 
 export type JobState = "QUEUED" | "RUNNING" | "SUCCEEDED" | "FAILED" | "CANCELLED" | "PAUSED";
@@ -34,7 +35,7 @@ export interface Job {
   run_seconds?: number;
 }
 
-export interface Timing { samples_per_second: Num; step_ms: Num; compute_ms: Num; wait_ms: Num; reduce_ms: Num }
+export const timings = ["samples_per_second", "step_ms", "compute_ms", "wait_ms", "reduce_ms"] as const;
 
 export interface BatchNormLayer {
   layer: string;
@@ -64,12 +65,12 @@ export interface Event {
   state?: { state: JobState; reason?: string };
   step?: {
     step: Num;
-    metrics: { name: string; mean: Num }[];
+    metrics?: { name: string; mean?: Num }[];
     learning_rate?: Num;
     gradient_norm?: Num;
-    timing?: Timing;
+    timing?: Partial<Record<(typeof timings)[number], Num>>;
   };
-  epoch?: { epoch: Num; step: Num; metrics: Metric[]; state_hash?: string };
+  epoch?: { epoch: Num; step: Num; metrics?: Metric[]; state_hash?: string };
   text?: { severity?: "INFO" | "WARNING" | "ERROR"; text: string; step?: Num };
   batch_norm?: BatchNormReport;
   checkpoint?: { step: Num; size_bytes: Num; stall_ms?: Num; save_ms?: Num };
@@ -90,8 +91,7 @@ export interface TensorHistogram {
 export interface WeightReport { epoch: Num; step: Num; tensors: TensorHistogram[] }
 
 // Columns of equal length.
-export interface Columns { step: Num[]; time: Num[]; value: Num[] }
-export interface SeriesAnswer { curves: Record<string, Columns>; last_sequence: number }
+export interface SeriesAnswer { curves: Record<string, Record<"step" | "time" | "value" | "mean", Num[]>> }
 
 export interface ModelVersion {
   name: string;
@@ -157,6 +157,10 @@ async function request(path: string, init?: RequestInit): Promise<Response> {
   try {
     response = await fetch(path, { ...init, signal: AbortSignal.timeout(15_000) });
   } catch {
+    reportLost();
+    throw new ApiError("The server does not answer.", 0);
+  }
+  if (response.status === 502) {           // of a proxy before a server that is gone
     reportLost();
     throw new ApiError("The server does not answer.", 0);
   }

@@ -15,9 +15,32 @@ export interface Line {
   dash?: number[];
   width?: number;
   fill?: string;
+  of?: string;                             // the label of the line behind which this one is, raw
   background?: boolean;                    // not in the legend, not under the crosshair
   markers?: boolean;
   shown?: readonly (number | null)[];      // in the legend, instead of y
+}
+
+type Range = [number, number];
+
+// What part of x the plots of a page show. `view` is where they are now; `range`, which the page draws
+// for, follows when it is quiet.
+export interface Zoom { range: Range | null; view: { current: Range | null }; to: (range: Range | null) => void }
+
+export function useZoom(range: Range | null, set: (range: Range | null) => void): Zoom {
+  const view = useRef(range);
+  const quiet = useRef(0);
+  if (quiet.current === 0) view.current = range;
+  useEffect(() => () => clearTimeout(quiet.current), []);
+  const to = (wanted: Range | null) => {
+    view.current = wanted;
+    clearTimeout(quiet.current);
+    quiet.current = window.setTimeout(() => {
+      quiet.current = 0;
+      set(wanted);
+    }, wanted ? 150 : 0);
+  };
+  return { range, view, to };
 }
 
 export interface ChartProps {
@@ -26,8 +49,7 @@ export interface ChartProps {
   lines: Line[];
   bands?: { between: [number, number]; fill: string }[];   // indices into lines, the upper first
   x?: "step" | "wall" | "relative" | "epoch";
-  range?: [number, number] | null;         // of x; null: all
-  onRange?: (range: [number, number] | null) => void;
+  zoom: Zoom;
   log?: boolean;
   onLog?: (log: boolean) => void;
   clip?: boolean;                          // y without outliers
@@ -37,8 +59,10 @@ export interface ChartProps {
 // With more points than that in all lines together they share one grid of x.
 const crowd = 8000;
 
-const xFormat = { step: format.short, epoch: format.short, relative: format.duration };
+const xTicks = { step: format.ticks, epoch: format.ticks, relative: format.clockTicks };
 const font = "11px system-ui, sans-serif";
+const clock = [1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30,
+  ...[1, 2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1440, 2880, 7200, 14400, 43200].map((minutes) => 60 * minutes)];
 const whole = Array.from({ length: 12 }, (_, i) => [1, 2, 5].map((x) => x * 10 ** i)).flat();
 
 function columns(lines: Line[], range: [number, number] | null): uPlot.AlignedData {
@@ -51,7 +75,7 @@ function columns(lines: Line[], range: [number, number] | null): uPlot.AlignedDa
 }
 
 export function Chart(props: ChartProps) {
-  const { lines, bands = [], x = "step", range = null, log = false, clip = false } = props;
+  const { lines, bands = [], x = "step", zoom: { range, view, to }, log = false, clip = false } = props;
   const host = useRef<HTMLDivElement>(null);
   const legend = useRef<HTMLUListElement>(null);
   const plot = useRef<uPlot | null>(null);
@@ -60,17 +84,20 @@ export function Chart(props: ChartProps) {
   const [hidden, setHidden] = useState<ReadonlySet<string>>(new Set());
   const data = useMemo(() => columns(lines, range), [lines, range?.[0], range?.[1]]);
   const looks = JSON.stringify([x, log, clip, ink(), [...hidden], bands,
-    lines.map((l) => [l.label, l.color, l.dash, l.width, l.fill, l.background])]);
+    lines.map((l) => [l.label, l.color, l.dash, l.width, l.fill, l.markers])]);
 
   // All plots that can be seen go there at once, with what they have; the page follows when it is quiet.
-  const show = (to: [number, number]) => {
-    if (!apart(...to)) return;
+  const show = (wanted: Range | null) => {
+    if (wanted && !apart(...wanted)) return;
+    to(wanted);
     for (const u of uPlot.sync(`x-${x}`).plots) {
       const { top, bottom } = u.root.getBoundingClientRect();
-      if (bottom > 0 && top < innerHeight) u.setScale("x", { min: to[0], max: to[1] });
+      if (!wanted) u.setData(u.data);
+      else if (bottom > 0 && top < innerHeight) u.setScale("x", { min: wanted[0], max: wanted[1] });
     }
-    current.current.onRange?.(to);
   };
+  const reset = useRef(() => {});
+  reset.current = () => show(null);
 
   // Of each line the value at the crosshair, or its newest.
   const tell = () => {
@@ -123,16 +150,17 @@ export function Chart(props: ChartProps) {
             }
             return index;
           },
-          bind: { dblclick: () => () => (current.current.onRange?.(null), null) },
+          bind: { dblclick: () => () => (reset.current(), null) },
         },
         scales: {
-          x: { time: x === "wall", range: (_, low, high) => current.current.range ?? (low < high ? [low, high] : [low - 1, high + 1]) },
+          x: { time: x === "wall", range: (_, low, high) => view.current ?? (low < high ? [low, high] : [low - 1, high + 1]) },
           y: { distr: log ? 3 : 1, range: yRange },
         },
         axes: [
-          { ...axis, size: 24, gap: 4, space: 70, incrs: x === "step" || x === "epoch" ? whole : undefined,
-            values: x === "wall" ? undefined : (_, ticks) => ticks.map((t) => xFormat[x](t)) },
-          { ...axis, size: 50, gap: 4, values: (_, ticks) => ticks.map((t) => (t === null ? "" : format.short(t))) },
+          { ...axis, size: 24, gap: 4, space: 70, incrs: x === "relative" ? clock : x === "wall" ? undefined : whole,
+            values: x === "wall" ? undefined : (_, ticks, _axis, _space, step) => xTicks[x](ticks, step) },
+          { ...axis, size: 50, gap: 4, values: (_, ticks, _axis, _space, step) =>
+            (log ? ticks.map((t) => (t === null ? "" : format.short(t))) : format.ticks(ticks, step)) },
         ],
         series: [
           {},
@@ -142,7 +170,7 @@ export function Chart(props: ChartProps) {
             width: l.width ?? 1.5,
             dash: l.dash,
             fill: l.fill,
-            show: !hidden.has(l.label),
+            show: !hidden.has(l.of ?? l.label),
             spanGaps: false,
             points: { show: l.markers ?? false, size: 5, fill: l.color },
           })),
@@ -180,7 +208,8 @@ export function Chart(props: ChartProps) {
   }, [data, looks, range?.[0], range?.[1]]);
 
   const move = (shift: number, zoom: number) => {
-    const { min = 0, max = 1 } = plot.current?.scales.x ?? {};
+    const { min: left = 0, max: right = 1 } = plot.current?.scales.x ?? {};
+    const [min, max] = view.current ?? [left, right];
     const middle = (min + max) / 2 + shift * (max - min);
     const half = ((max - min) / 2) * zoom;
     show([middle - half, middle + half]);
@@ -188,14 +217,14 @@ export function Chart(props: ChartProps) {
   const key = (event: KeyboardEvent) => {
     const moves: Record<string, () => void> = {
       ArrowLeft: () => move(-0.2, 1), ArrowRight: () => move(0.2, 1),
-      "+": () => move(0, 0.6), "-": () => move(0, 1.6), "0": () => props.onRange?.(null),
+      "+": () => move(0, 0.6), "-": () => move(0, 1.6), "0": () => show(null),
     };
-    if (!moves[event.key]) return;
+    if (!moves[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     moves[event.key]!();
   };
   const wheel = (event: WheelEvent) => {
-    if (!event.shiftKey || !range) return;
+    if (!event.shiftKey || !view.current) return;
     event.preventDefault();
     move(Math.sign(event.deltaX || event.deltaY) * 0.1, 1);
   };
@@ -228,7 +257,7 @@ export function Chart(props: ChartProps) {
           </li>
         ))}
       </ul>
-      <div class="plot" ref={host} tabIndex={0} role="img" onKeyDown={key} onWheel={wheel}
+      <div class="plot" ref={host} tabIndex={0} role="group" onKeyDown={key} onWheel={wheel}
            aria-label={`${props.title}: ${told.map((l) => `${l.label} ${format.value((l.shown ?? l.y).at(-1))}`).join(", ")}`} />
     </figure>
   );

@@ -1,7 +1,7 @@
 // Small parts that several pages share.
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ended, get, jobPath, num, post, type Job, type JobState, type Metric } from "./api";
+import { ApiError, ended, get, jobPath, num, post, type Job, type JobState, type Metric } from "./api";
 import * as format from "./format";
 
 const marks: Record<JobState, string> = {
@@ -30,10 +30,12 @@ export function usePoll<T>(path: string, every_ms: number): { data: T | null; er
       if (!document.hidden) {
         const next = await get<T>(path).then(
           (data) => ({ data, error: "" }),
-          (error: Error) => ({ error: error.message }),
+          (error: ApiError) => ({ error: error.message, lost: error.status === 0 }),
         );
         if (closed) return;
-        setAnswer((old) => ({ path, data: old.path === path ? old.data : null, ...next }));
+        // The banner tells of a server that is lost; what was known stays.
+        setAnswer((old) => (old.path === path && old.data && "lost" in next && next.lost ? { ...old, error: "" }
+          : { path, data: old.path === path ? old.data : null, ...next }));
       }
       clearTimeout(timer);
       timer = window.setTimeout(ask, every_ms);

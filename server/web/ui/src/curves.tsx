@@ -1,10 +1,10 @@
 // The curves of one job or of several, with the controls that they share. What is chosen stands in the
 // address: x, smooth, clip, log (names of plots), from and to.
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { Chart, type Line } from "./chart";
+import { Chart, useZoom, type Line, type Zoom } from "./chart";
 import { setQuery, useRoute } from "./route";
 import type { Run } from "./run";
-import { apart, smooth, xValues, type Series, type XAxis } from "./series";
+import { apart, meansAt, smooth, xValues, type Series, type XAxis } from "./series";
 import { lineStyle, withAlpha } from "./theme";
 
 const parts = ["compute_ms", "wait_ms", "reduce_ms"] as const;
@@ -12,7 +12,7 @@ const titles: Record<string, string> = {
   learning_rate: "Learning rate", gradient_norm: "Gradient norm", samples_per_second: "Samples per second",
   step_ms: "Step time, ms",
 };
-// Of more runs only the smoothed curves are drawn, thin and without dashes, which take long to draw.
+// Of more runs only the smoothed curves are drawn, thin, and long ones without dashes, which take long.
 const mostRaw = 8;
 const smoothed = new Set(["gradient_norm", "samples_per_second", "step_ms"]);
 
@@ -48,18 +48,13 @@ export function Curves({ runs, version }: { runs: Run[]; version: number }) {
 
   const settled = useRef(0);
   useEffect(() => {
-    if (axis !== "step") return;
-    settled.current = window.setTimeout(() => runs.forEach((run) => run.zoom(range)), 200);
+    const detail = axis === "step" ? range : null;
+    settled.current = window.setTimeout(() => runs.forEach((run) => run.zoom(detail)), 200);
     return () => clearTimeout(settled.current);
   }, [axis, range?.[0], range?.[1], runs]);
 
-  const quiet = useRef(0);
-  const onRange = (to: [number, number] | null) => {
-    const set = () => setQuery({ from: to ? String(+to[0].toPrecision(12)) : "", to: to ? String(+to[1].toPrecision(12)) : "" });
-    clearTimeout(quiet.current);
-    if (to) quiet.current = window.setTimeout(set, 150);
-    else set();
-  };
+  const zoom = useZoom(range, (to) =>
+    setQuery({ from: to ? String(+to[0].toPrecision(12)) : "", to: to ? String(+to[1].toPrecision(12)) : "" }));
   const setAxis = (x: string) => setQuery({ x: x === "step" ? "" : x, from: "", to: "" });
   const setLog = (name: string, on: boolean) =>
     setQuery({ log: (on ? [...logs, name] : logs.filter((l) => l !== name)).join(",") });
@@ -68,17 +63,17 @@ export function Curves({ runs, version }: { runs: Run[]; version: number }) {
   const plots = useMemo(() => plotNames(runs).map((name) => {
     const lines: Line[] = [];
     const draw = (run: Run, curve: Series, label: string, look: ReturnType<typeof lineStyle>, soften: boolean) => {
-      const style = runs.length > mostRaw ? { color: look.color, width: 1 } : look;
+      const style = runs.length > mostRaw ? { ...look, width: 1, dash: curve.step.length < 500 ? look.dash : undefined } : look;
       const x = xValues(curve, axis, run.start());
       const raw = curve.value.map((y) => (Number.isFinite(y) ? y : null));
       const points = curve.step.length < 40;
       if (!soften || weight === 0 || runs.length > mostRaw) {
-        const y = soften && weight > 0 ? smooth(curve.value, weight) : raw;
+        const y = soften && weight > 0 ? smooth(curve.mean, weight) : raw;
         lines.push({ ...style, label, x, y, markers: points });
         return;
       }
-      lines.push({ ...style, color: withAlpha(style.color, 0.28), label: `${label}, raw`, x, y: raw, width: 1, background: true });
-      lines.push({ ...style, label, x, y: smooth(curve.value, weight), width: 2 });
+      lines.push({ ...style, color: withAlpha(style.color, 0.28), label: `${label}, raw`, of: label, x, y: raw, width: 1, background: true });
+      lines.push({ ...style, label, x, y: smooth(curve.mean, weight), width: 2, markers: curve.step.length === 1 });
     };
     const both = runs.some((run) => run.curve(`val_${name}`));
     runs.forEach((run, i) => {
@@ -98,7 +93,7 @@ export function Curves({ runs, version }: { runs: Run[]; version: number }) {
     return { name, lines };
   }), [runs, version, axis, weight, range?.[0], range?.[1], ground]);
 
-  const shared = { x: axis, range, onRange, clip };
+  const shared = { x: axis, zoom, clip };
   return (
     <section aria-label="Curves">
       <div class="controls">
@@ -114,9 +109,9 @@ export function Curves({ runs, version }: { runs: Run[]; version: number }) {
           <input type="checkbox" checked={clip} onChange={(e) => setQuery({ clip: e.currentTarget.checked ? "1" : "" })} />
           Cut outliers
         </label>
-        {range && <button onClick={() => onRange(null)}>Reset zoom</button>}
+        {range && <button onClick={() => zoom.to(null)}>Reset zoom</button>}
         <button onClick={() => download(runs)}>CSV</button>
-        <span class="hint">Drag to zoom, Shift and wheel to pan, double click to reset</span>
+        <span class="hint">Drag or + to zoom, arrows or Shift and wheel to pan, double click or 0 to reset</span>
       </div>
       <div class="charts">
         {plots.map(({ name, lines }) => (
@@ -132,14 +127,14 @@ export function Curves({ runs, version }: { runs: Run[]; version: number }) {
 
 // Where the time of a step goes, stacked; the legend tells each part by itself.
 function StepTime(props: { run: Run; version: number; weight: number; x: XAxis; clip: boolean;
-                           range: [number, number] | null; onRange: (r: [number, number] | null) => void }) {
-  const { run, version, weight, x, range } = props;
+                           zoom: Zoom }) {
+  const { run, version, weight, x, zoom: { range } } = props;
   const top = lineStyle(0).color;
   const lines = useMemo(() => {
     const curves = parts.map((name) => run.curve(name));
     if (!curves.every((c) => c !== undefined)) return [];
     const xs = xValues(curves[0]!, x, run.start());
-    const values = curves.map((c) => smooth(c!.value, weight));
+    const values = curves.map((c) => smooth(meansAt(c!, curves[0]!.step), weight));
     const sums = values[0]!.map(() => 0);
     const stacked = values.map((column, i): Line => {
       column.forEach((y, k) => (sums[k]! += y ?? 0));

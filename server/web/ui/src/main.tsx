@@ -39,7 +39,7 @@ function useNow(on: boolean): number {
 function Status({ connection: { lostSince, backSince } }: { connection: Connection }) {
   const now = useNow(lostSince !== null || backSince !== null);
   if (lostSince !== null) {
-    return <div class="banner lost">Lost the server {format.duration(Math.max(0, Math.round((now - lostSince) / 1000)))} ago; what is shown is from then. Trying again…</div>;
+    return <div class="banner lost">Lost the server <span aria-hidden="true">{format.duration(Math.max(0, Math.round((now - lostSince) / 1000)))} ago</span>; what is shown is from then. Trying again…</div>;
   }
   if (backSince !== null && now - backSince < 6000) return <div class="banner back">The server is back.</div>;
   return null;

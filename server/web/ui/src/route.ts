@@ -3,10 +3,36 @@ import { useEffect, useState } from "preact/hooks";
 
 export interface Route { path: string[]; query: URLSearchParams }
 
+// Browsers take no more than some changes of the address a second: it follows the newest of them.
+let pending = "";
+let before = "";                           // the address that pending was made from
+let timer = 0;
+
+function flush() {
+  if (pending && location.hash === before) history.replaceState(null, "", pending);
+  forget();
+}
+
+function forget() {
+  clearTimeout(timer);
+  timer = 0;
+  pending = "";
+}
+
+const decode = (part: string): string => {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+};
+
 export function parse(hash: string): Route {
   const [path = "", query = ""] = hash.replace(/^#\/?/, "").split("?", 2);
-  return { path: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
+  return { path: path.split("/").filter(Boolean).map(decode), query: new URLSearchParams(query) };
 }
+
+const current = () => parse(pending || location.hash);
 
 export function link(path: string[], query: Record<string, string> = {}): string {
   const search = new URLSearchParams(query).toString();
@@ -15,18 +41,27 @@ export function link(path: string[], query: Record<string, string> = {}): string
 
 // Sets parts of the query without a new entry in the history; an empty value removes its key.
 export function setQuery(change: Record<string, string>) {
-  const { path, query } = parse(location.hash);
+  const { path, query } = current();
   for (const [key, value] of Object.entries(change)) value ? query.set(key, value) : query.delete(key);
-  history.replaceState(null, "", link(path, Object.fromEntries(query)));
-  dispatchEvent(new HashChangeEvent("hashchange"));
+  before = location.hash;
+  pending = link(path, Object.fromEntries(query));
+  timer ||= window.setTimeout(flush, 100);
+  dispatchEvent(new Event("query"));
 }
 
 export function useRoute(): Route {
-  const [route, setRoute] = useState(() => parse(location.hash));
+  const [route, setRoute] = useState(current);
   useEffect(() => {
-    const follow = () => setRoute(parse(location.hash));
-    addEventListener("hashchange", follow);
-    return () => removeEventListener("hashchange", follow);
+    const follow = () => setRoute(current());
+    const leave = () => (forget(), follow());
+    addEventListener("query", follow);
+    addEventListener("hashchange", leave);
+    addEventListener("pagehide", flush);
+    return () => {
+      removeEventListener("query", follow);
+      removeEventListener("hashchange", leave);
+      removeEventListener("pagehide", flush);
+    };
   }, []);
   return route;
 }

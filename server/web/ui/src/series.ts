@@ -1,6 +1,7 @@
 // Curves as columns of numbers, and what is computed from them.
 
-export interface Series { step: number[]; time: number[]; value: number[] }
+// Of a long run only some points are there; `mean` is that of all points that each stands for.
+export interface Series { step: number[]; time: number[]; value: number[]; mean: number[] }
 
 export type XAxis = "step" | "wall" | "relative";
 
@@ -29,7 +30,7 @@ export function refine(all: Series, detail: Series): Series {
     ...detail[key],
     ...(after < 0 ? [] : all[key].slice(after)),
   ];
-  return { step: join("step"), time: join("time"), value: join("value") };
+  return { step: join("step"), time: join("time"), value: join("value"), mean: join("mean") };
 }
 
 export function append(series: Series, step: number, time: number, value: number) {
@@ -37,6 +38,16 @@ export function append(series: Series, step: number, time: number, value: number
   series.step.push(step);
   series.time.push(time);
   series.value.push(value);
+  series.mean.push(value);
+}
+
+// The means at other steps: of each the last point that is not beyond it.
+export function meansAt(series: Series, steps: readonly number[]): number[] {
+  let i = 0;
+  return steps.map((step) => {
+    while (series.step[i + 1]! <= step) ++i;
+    return series.mean[i] ?? NaN;
+  });
 }
 
 export function xValues(series: Series, axis: XAxis, start: number): number[] {

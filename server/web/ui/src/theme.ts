@@ -14,8 +14,8 @@ export function applyTheme(next: Theme = theme()) {
 }
 dark.addEventListener("change", () => dispatchEvent(new Event("themechange")));
 
-// Okabe and Ito's colours, in the order that tells them apart best on each ground.
-const onLight = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555"];
+// Okabe and Ito's colours (two of them darker on light ground), in the order that tells them apart best on each ground.
+const onLight = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b57f00", "#3a92cc", "#555555"];
 const onDark = ["#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#b0b4ba"];
 
 // Beyond the seventh the colours come again, dashed.

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { append, apart, headline, onGrid, padded, refine, smooth, withoutOutliers, xValues, type Series } from "../src/series";
+import { append, apart, headline, meansAt, onGrid, padded, refine, smooth, withoutOutliers, xValues, type Series } from "../src/series";
 
 const series = (steps: number[]): Series =>
-  ({ step: [...steps], time: steps.map((s) => 1000 + s / 10), value: steps.map((s) => s * s) });
+  ({ step: [...steps], time: steps.map((s) => 1000 + s / 10), value: steps.map((s) => s * s), mean: steps.map((s) => s * s) });
 
 test("smoothing is corrected for its start and leaves gaps where values are not finite", () => {
   assert.deepEqual(smooth([4, 4, 4], 0.9), [4, 4, 4]);
@@ -12,6 +12,12 @@ test("smoothing is corrected for its start and leaves gaps where values are not 
   assert.ok(Math.abs(second! - (0.25 * 1 + 0.5 * 3) / 0.75) < 1e-12);
   assert.deepEqual(smooth([1, NaN, 1], 0.5), [1, null, 1]);
   assert.deepEqual(smooth([5, 7], 0), [5, 7]);
+});
+
+test("curves with other points are brought to the same steps", () => {
+  const sparse = series([10, 20, 40]);
+  assert.deepEqual(meansAt(sparse, [5, 10, 15, 20, 39, 40, 100]), [100, 100, 100, 400, 400, 1600, 1600]);
+  assert.deepEqual(meansAt(series([]), [1, 2]), [NaN, NaN]);
 });
 
 test("an axis has room for ticks even where values differ by rounding only", () => {

@@ -1,8 +1,8 @@
 // Whether inference will be what training was: moving statistics over epochs, each layer's distance from
 // its batches, dead channels, and the loss both ways.
-import { useMemo } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { num, type BatchNormLayer, type BatchNormReport, type Spread } from "../api";
-import { Chart, type Line } from "../chart";
+import { Chart, useZoom, type Line, type Zoom } from "../chart";
 import * as format from "../format";
 import { lineStyle, withAlpha } from "../theme";
 
@@ -24,14 +24,15 @@ const verdicts: Record<Grade, string> = {
 };
 
 export function BatchNorm({ reports, version }: { reports: BatchNormReport[]; version: number }) {
+  const zoom = useZoom(...useState<[number, number] | null>(null));
   const last = reports.at(-1);
   const epochs = useMemo(() => reports.map((r) => num(r.epoch)), [reports, version]);
   if (!last) return <p class="empty">No report yet: one follows each epoch of a network with BatchNormalization.</p>;
   const difference = gap(last);
   const verdict = grade(difference, 0.15, 0.4);
   const losses = (["training_loss", "inference_loss"] as const).map((key, i): Line => ({
-    ...lineStyle(i), label: i === 0 ? "batch statistics" : "moving statistics", x: epochs,
-    y: reports.map((r) => num(r[key])), width: 2, markers: epochs.length < 40,
+    ...lineStyle(i), dash: i === 0 ? undefined : [4, 3], label: i === 0 ? "batch statistics" : "moving statistics",
+    x: epochs, y: reports.map((r) => num(r[key])), width: 2, markers: epochs.length < 40,
   }));
   return (
     <section class="batchnorm" aria-label="BatchNorm">
@@ -44,6 +45,7 @@ export function BatchNorm({ reports, version }: { reports: BatchNormReport[]; ve
             and {format.value(num(last.inference_loss))} with the moving ones: {format.percent(difference)} apart.
           </p>
         </div>
+        {zoom.range && <button onClick={() => zoom.to(null)}>Reset zoom</button>}
       </div>
       <div class="overview">
         <div class="scroll" tabIndex={0} role="region" aria-label="Layers">
@@ -60,9 +62,9 @@ export function BatchNorm({ reports, version }: { reports: BatchNormReport[]; ve
             </tbody>
           </table>
         </div>
-        <Chart title="Loss of the last batch" x="epoch" lines={losses} />
+        <Chart title="Loss of the last batch" x="epoch" zoom={zoom} lines={losses} />
       </div>
-      {last.layers.map((l, i) => <Layer key={l.layer} name={l.layer} index={i} reports={reports} epochs={epochs} />)}
+      {last.layers.map((l, i) => <Layer key={l.layer} name={l.layer} index={i} reports={reports} epochs={epochs} zoom={zoom} />)}
       <p class="hint">
         Bands: least to greatest channel faint, the middle half darker, median as a line. Dashed: the median of the last batch.
       </p>
@@ -70,8 +72,8 @@ export function BatchNorm({ reports, version }: { reports: BatchNormReport[]; ve
   );
 }
 
-function Mark({ grade, label }: { grade: Grade; label?: string }) {
-  return <span class={`mark ${grade}`} role="img" aria-label={label ?? grade}>{marks[grade]}</span>;
+function Mark({ grade, }: { grade: Grade }) {
+  return <span class={`mark ${grade}`} role="img" aria-label={grade}>{marks[grade]}</span>;
 }
 
 function LayerRow({ layer }: { layer: BatchNormLayer }) {
@@ -93,8 +95,8 @@ function LayerRow({ layer }: { layer: BatchNormLayer }) {
   );
 }
 
-function Layer(props: { name: string; index: number; reports: BatchNormReport[]; epochs: number[] }) {
-  const { name, index, reports, epochs } = props;
+function Layer(props: { name: string; index: number; reports: BatchNormReport[]; epochs: number[]; zoom: Zoom }) {
+  const { name, index, reports, epochs, zoom } = props;
   const ground = lineStyle(0).color;
   const [mean, variance, drift] = useMemo(() => {
     const layers = reports.map((r) => r.layers.find((l) => l.layer === name) ?? r.layers[index]!);
@@ -110,7 +112,7 @@ function Layer(props: { name: string; index: number; reports: BatchNormReport[];
       ];
     };
     const line = (label: string, i: number, y: (l: BatchNormLayer) => number): Line => ({
-      ...lineStyle(i), label, x: epochs, y: layers.map(y), width: 2, markers,
+      ...lineStyle(i), dash: i === 0 ? undefined : [4, 3], label, x: epochs, y: layers.map(y), width: 2, markers,
     });
     return [
       lines((l) => l.moving_mean, (l) => l.batch_mean),
@@ -126,9 +128,9 @@ function Layer(props: { name: string; index: number; reports: BatchNormReport[];
     <section class="layer" aria-label={name}>
       <h2>{name}</h2>
       <div class="charts">
-        <Chart title="Mean" note="of each channel" x="epoch" lines={mean!} bands={bands} />
-        <Chart title="Variance" note="of each channel" x="epoch" lines={variance!} bands={bands} />
-        <Chart title="Drift" note="of the batch from the moving mean, σ" x="epoch" lines={drift!} zero />
+        <Chart title="Mean" note="of each channel" x="epoch" zoom={zoom} lines={mean!} bands={bands} />
+        <Chart title="Variance" note="of each channel" x="epoch" zoom={zoom} lines={variance!} bands={bands} />
+        <Chart title="Drift" note="of the batch from the moving mean, σ" x="epoch" zoom={zoom} lines={drift!} zero />
       </div>
     </section>
   );

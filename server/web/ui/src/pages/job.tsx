@@ -29,11 +29,12 @@ export function JobPage({ id }: { id: string }) {
   const done = (verb: string) => (verb === "delete" ? (location.hash = "#/jobs") : refresh());
   return (
     <main>
+      {error && <p class="problem" role="alert">{error}</p>}
       <Head job={job} onDone={done} />
       <nav class="tabs" aria-label="Parts of the job">
         {tabs.map(([key, name]) => (
           <a key={key} href={link(["jobs", id], key ? { tab: key } : {})} aria-current={key === tab ? "page" : undefined}
-             onClick={(e) => (e.preventDefault(), setQuery({ tab: key }))}>
+             onClick={(e) => e.ctrlKey || e.metaKey || (e.preventDefault(), setQuery({ tab: key }))}>
             {name}
           </a>
         ))}
@@ -86,7 +87,7 @@ function describe(e: Event): [string, string] | null {
   if (e.state) return ["state", `${stateName(e.state.state)}${e.state.reason ? `: ${e.state.reason}` : ""}`];
   if (e.text) return [(e.text.severity ?? "INFO").toLowerCase(), e.text.text];
   if (e.epoch) {
-    const metrics = e.epoch.metrics.map((m) => `${m.name} ${format.value(num(m.value))}`).join("  ");
+    const metrics = (e.epoch.metrics ?? []).map((m) => `${m.name} ${format.value(num(m.value))}`).join("  ");
     return ["epoch", `epoch ${e.epoch.epoch}  ${metrics}  state ${(e.epoch.state_hash ?? "").slice(0, 12)}`];
   }
   if (e.checkpoint) {

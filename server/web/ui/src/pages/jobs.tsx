@@ -18,7 +18,8 @@ function useBest(jobs: Job[]): Map<string, Best> {
   const asked = useRef(new Map<string, number>());
   const busy = useRef(0);
   useEffect(() => {
-    for (const job of jobs) {
+    const longest = [...jobs].sort((a, b) => (asked.current.get(a.id) ?? 0) - (asked.current.get(b.id) ?? 0));
+    for (const job of longest) {
       if (busy.current >= 3) return;
       const name = headline((job.progress?.metrics ?? []).map((m) => m.name));
       const last = asked.current.get(job.id);
@@ -61,7 +62,7 @@ export function Jobs() {
     name: (job) => job.id,
     state: (job) => order.indexOf(job.state),
     progress: (job) => num(job.progress?.step) / (num(job.progress?.total_steps) || 1),
-    loss: (job) => metric(job.progress?.metrics, "loss") ?? Infinity,
+    loss: (job) => { const loss = metric(job.progress?.metrics, "loss"); return loss === undefined || Number.isNaN(loss) ? Infinity : loss; },
     best: (job) => best.get(job.id)?.best ?? -Infinity,
     speed: (job) => standing(job).samplesPerSecond ?? -1,
     eta: (job) => standing(job).eta ?? Infinity,
@@ -91,6 +92,11 @@ export function Jobs() {
                   [s, `${stateName(s)} ${jobs.filter((job) => job.state === s).length}`])]} />
         <input type="search" placeholder="Name, label, model, worker" aria-label="Search jobs" value={query.get("q") ?? ""}
                onInput={(e) => setQuery({ q: e.currentTarget.value })} />
+        <select class="sort" aria-label="Sort by" value={`${sort}.${way}`} onChange={(e) => setQuery({ sort: e.currentTarget.value })}>
+          {heads.flatMap(([key, name]) => [["up", "↑"], ["down", "↓"]].map(([direction, arrow]) => (
+            <option key={key + direction} value={`${key}.${direction}`}>{name} {arrow}</option>
+          )))}
+        </select>
         {ticked.size > 0 && (
           <a class="button primary" href={link(["compare"], { jobs: [...ticked].join(",") })}>Compare {ticked.size}</a>
         )}

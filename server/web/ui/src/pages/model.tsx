@@ -14,10 +14,16 @@ export function ModelPage({ name }: { name: string }) {
   const versions = data?.models ?? [];
   const wanted = query.get("v") ?? String(versions[0]?.version ?? "");
   const [chosen, setChosen] = useState<ModelVersion | null>(null);
+  const [problem, setProblem] = useState("");
   useEffect(() => {
     let closed = false;
     // With its spec and whole receipt, which the list leaves out.
-    if (wanted) get<ModelVersion>(modelPath(name, `/${wanted}`)).then((m) => closed || setChosen(m), () => {});
+    setChosen(null);
+    setProblem("");
+    if (wanted) {
+      get<ModelVersion>(modelPath(name, `/${wanted}`))
+        .then((m) => closed || setChosen(m), (e: Error) => closed || setProblem(e.message));
+    }
     return () => { closed = true; };
   }, [name, wanted]);
   const metrics = (versions[0]?.metrics ?? []).map((m) => m.name);
@@ -39,7 +45,7 @@ export function ModelPage({ name }: { name: string }) {
               <tr key={m.version} aria-current={String(m.version) === wanted ? "true" : undefined}>
                 <td class="number">
                   <a href={link(["models", name], { v: String(m.version) })}
-                     onClick={(e) => (e.preventDefault(), setQuery({ v: String(m.version) }))}>v{m.version}</a>
+                     onClick={(e) => e.ctrlKey || e.metaKey || (e.preventDefault(), setQuery({ v: String(m.version) }))}>v{m.version}</a>
                 </td>
                 {metrics.map((key) => {
                   const found = m.metrics?.find((x) => x.name === key);
@@ -58,6 +64,7 @@ export function ModelPage({ name }: { name: string }) {
           </tbody>
         </table>
       </div>
+      {problem && <p class="problem" role="alert">{problem}</p>}
       {chosen && <TryIt key={`${name}:${chosen.version}`} model={chosen} />}
       {chosen?.receipt && <JobWeights key={chosen.receipt.job_id} job={chosen.receipt.job_id} />}
       {chosen?.receipt && <Receipt model={chosen} />}
@@ -100,7 +107,7 @@ function Receipt({ model }: { model: ModelVersion }) {
         <span class="hint">Train it again and compare: <code>lockstep verify --receipt FILE</code></span>
       </div>
       <Facts facts={[
-        ["Contract", field("contract")], ["Seed", field("seed")], ["Shards", field("shards")], ["Steps", field("steps")],
+        ["Contract", field("contract")], ["Seed", <code>{String(receipt.seed ?? 0)}</code>], ["Shards", field("shards")], ["Steps", field("steps")],
         ["Build", field("build")], ["State hash", field("state_hash")], ["Training data", field("train_digest")],
         ["Validation data", field("validation_digest")], ["Fingerprint", field("fingerprint")],
       ]} />

@@ -15,7 +15,7 @@ const isImage = (shape: number[]): boolean => shape.length === 3 && (shape[2] ==
 
 export function TryIt({ model }: { model: ModelVersion }) {
   const [metadata, setMetadata] = useState<Metadata | null>(null);
-  const [values, setValues] = useState<Record<string, number[]>>({});
+  const [values, setValues] = useState<Record<string, number[] | null>>({});
   const [answer, setAnswer] = useState<Answer | null>(null);
   const [error, setError] = useState("");
   const version = String(model.version);
@@ -25,11 +25,22 @@ export function TryIt({ model }: { model: ModelVersion }) {
 
   const inputs = metadata?.inputs ?? [];
   const ready = inputs.length > 0 && inputs.every((input) => values[input.name]);
+  // One request at a time; what has changed meanwhile is asked about when its answer is there.
+  const newest = useRef(values);
+  newest.current = values;
+  const asking = useRef<typeof values | null>(null);
   const ask = () => {
+    if (asking.current) return;
+    const data = (asking.current = newest.current);
     post<Answer>(modelPath(model.name, "/infer"), {
       version: num(model.version),
-      inputs: inputs.map(({ name, datatype, shape }) => ({ name, datatype, shape: [1, ...shape.slice(1).map(num)], data: values[name] })),
-    }).then((a) => (setAnswer(a), setError("")), (e: Error) => setError(e.message));
+      inputs: inputs.map(({ name, datatype, shape }) => ({ name, datatype, shape: [1, ...shape.slice(1).map(num)], data: data[name] })),
+    })
+      .then((a) => (setAnswer(a), setError("")), (e: Error) => setError(e.message))
+      .finally(() => {
+        asking.current = null;
+        if (drawn && newest.current !== data) ask();
+      });
   };
   // An image is asked about as soon as it changes, numbers when the button is pressed.
   const drawn = inputs.length === 1 && isImage(sampleShape(inputs[0]!));
@@ -41,7 +52,10 @@ export function TryIt({ model }: { model: ModelVersion }) {
       <div class="try">
         {inputs.map((input) => {
           const shape = sampleShape(input);
-          const set = (data: number[]) => setValues((old) => ({ ...old, [input.name]: data }));
+          const set = (data: number[] | null) => {
+            setValues((old) => ({ ...old, [input.name]: data }));
+            if (!drawn) setAnswer(null);
+          };
           return isImage(shape)
             ? <Drawing key={input.name} name={input.name} shape={shape} model={model} onChange={set} />
             : <Numbers key={input.name} name={input.name} shape={shape} onChange={set} />;
@@ -87,8 +101,8 @@ function Drawing(props: { name: string; shape: number[]; model: ModelVersion; on
   const [high = 1, wide = 1, channels = 1] = props.shape;
   const canvas = useRef<HTMLCanvasElement>(null);
   const [problem, setProblem] = useState("");
-  const spec = props.model.spec as { inputs?: { scale?: Num }[] } | undefined;
-  const scale = num(spec?.inputs?.[0]?.scale);
+  const inputs = (props.model.spec as { inputs?: { name?: string; scale?: Num }[] } | undefined)?.inputs;
+  const scale = num((inputs?.find((input) => input.name === props.name) ?? inputs?.[0])?.scale);
   const factor = scale > 0 && scale < 0.05 ? 1 : 1 / 255;
   const pen = () => canvas.current!.getContext("2d", { willReadFrequently: true })!;
   const read = () => {
@@ -98,7 +112,7 @@ function Drawing(props: { name: string; shape: number[]; model: ModelVersion; on
       if (channels === 3) values.push(...[0, 1, 2].map((c) => data[i + c]! * factor));
       else values.push((0.299 * data[i]! + 0.587 * data[i + 1]! + 0.114 * data[i + 2]!) * factor);
     }
-    props.onChange(values);
+    props.onChange(values.map((x) => Math.round(x * 1e5) / 1e5));
   };
   const clear = () => {
     const context = pen();
@@ -148,13 +162,13 @@ function Drawing(props: { name: string; shape: number[]; model: ModelVersion; on
   );
 }
 
-function Numbers({ name, shape, onChange }: { name: string; shape: number[]; onChange: (data: number[]) => void }) {
+function Numbers({ name, shape, onChange }: { name: string; shape: number[]; onChange: (data: number[] | null) => void }) {
   const count = shape.reduce((a, b) => a * b, 1);
   const [text, setText] = useState(() => Array.from({ length: count }, () => "0").join(" "));
   const numbers = text.split(/[\s,;]+/).filter(Boolean).map(Number);
   const wrong = numbers.some((x) => !Number.isFinite(x)) ? "only numbers, please"
     : numbers.length !== count ? `${numbers.length} of ${count} numbers` : "";
-  useEffect(() => { if (!wrong) onChange(numbers); }, [text]);
+  useEffect(() => onChange(wrong ? null : numbers), [text]);
   return (
     <label class="numbers">
       {name} <span class="dim">[{shape.join(", ")}]</span>
