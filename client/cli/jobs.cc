@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <map>
 
+#include "absl/strings/escaping.h"
 #include "absl/time/clock.h"
 #include "client/cli/commands.h"
 #include "client/cli/format.h"
@@ -36,7 +37,8 @@ std::string Labels(const v1::JobSpec& spec) {
   const std::map<std::string, std::string> sorted(spec.labels().begin(), spec.labels().end());
   std::string text;
   for (const auto& [key, value] : sorted) {
-    text += fmt::format("{}{}={}", text.empty() ? "" : " ", key, value);
+    // Any text is a label's value, but no terminal's command.
+    text += fmt::format("{}{}={}", text.empty() ? "" : " ", key, absl::Utf8SafeCHexEscape(value));
   }
   return text;
 }

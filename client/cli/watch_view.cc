@@ -87,6 +87,12 @@ class WatchView {
     terminal_.Draw(Render(progress_.Line(absl::Now()), terminal_.style()));
   }
 
+  // Takes the live line away.
+  void Clear() ABSL_LOCKS_EXCLUDED(mutex_) {
+    absl::MutexLock lock(&mutex_);
+    terminal_.Clear();
+  }
+
   void PrintDetached(const std::string& id, int64_t next_sequence) ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     terminal_.Clear();
@@ -140,10 +146,7 @@ class WatchView {
 void WatchView::PrintOutcome(const v1::Job& job) {
   absl::MutexLock lock(&mutex_);
   terminal_.Clear();
-  const double elapsed_s =
-      job.has_end_time() && job.has_start_time()
-          ? absl::ToDoubleSeconds(ToTime(job.end_time()) - ToTime(job.start_time()))
-          : progress_.elapsed_s();
+  const double elapsed_s = job.run_seconds() > 0 ? job.run_seconds() : progress_.elapsed_s();
   std::string outcome = fmt::format("{} {} after {} steps in {}", job.id(), StateName(job.state()),
                                     job.progress().step(), FormatClock(elapsed_s));
   // What became of a verification has a line of its own.
@@ -222,6 +225,7 @@ ExitCode Watch(Session& session, Client& client, const v1::Job& job, const Watch
     }
   }
   sigaction(SIGINT, &before, nullptr);
+  view.Clear();
 
   if (interrupted && absl::IsCancelled(status)) {
     if (!session.json()) view.PrintDetached(job.id(), events->next_sequence());

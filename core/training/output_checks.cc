@@ -172,6 +172,13 @@ absl::Status CheckOutputs(const Network& network, v1::TrainingSpec* training) {
     return Invalid("training.losses: must have one loss for each of the model's outputs, ", outputs,
                    ", got ", training->losses_size());
   }
+  for (int o = 0; o < outputs && outputs > 1; ++o) {
+    const std::string& name = network.outputs()[o].name;
+    if (name == "val" || name.starts_with("val_")) {
+      return Invalid("model.outputs[", o, "]: must not be \"val\" or begin with \"val_\", got \"",
+                     name, "\": its loss would have the name of a validation loss");
+    }
+  }
   for (int o = 0; o < training->losses_size(); ++o) {
     const std::string path = absl::StrCat("training.losses[", o, "]");
     if (auto s = CheckLoss(path, network, network.outputs()[o].node, training->mutable_losses(o));

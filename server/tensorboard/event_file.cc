@@ -88,10 +88,11 @@ bool HasCompleteEventFile(const std::string& run_directory) {
   const int64_t length = static_cast<int64_t>(record.size());
 
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(run_directory, error)) {
-    const std::string name = entry.path().filename();
+  std::filesystem::directory_iterator entry(run_directory, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    const std::string name = entry->path().filename();
     if (!absl::StartsWith(name, kPrefix) || !absl::EndsWith(name, kSuffix)) continue;
-    absl::StatusOr<File> file = File::Open(entry.path(), O_RDONLY);
+    absl::StatusOr<File> file = File::Open(entry->path(), O_RDONLY);
     if (!file.ok()) return false;
     absl::StatusOr<int64_t> size = file->Size();
     if (!size.ok() || *size < length) return false;

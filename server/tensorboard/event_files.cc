@@ -64,8 +64,9 @@ void EventFiles::Work() {
 
 void EventFiles::FindIncomplete() {
   std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(options_.runs_directory, error)) {
-    if (!HasCompleteEventFile(entry.path())) Follow(entry.path().filename());
+  std::filesystem::directory_iterator entry(options_.runs_directory, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    if (!HasCompleteEventFile(entry->path())) Follow(entry->path().filename());
   }
 }
 

@@ -92,6 +92,20 @@ TEST(JobChecksTest, EveryLossIsAcceptedAndItsDefaultsAreFilledIn) {
 
 TEST(JobChecksTest, RefusesLossesThatDoNotFit) {
   ExpectRefused({
+      // "val_loss" can be one thing only.
+      {[](Request& r) {
+         v1::ModelSpec& model = *r.spec.mutable_model();
+         model.mutable_layers(model.layers_size() - 2)->set_name("body");
+         model.mutable_layers(model.layers_size() - 1)->set_name("val");
+         v1::Layer& second = *model.add_layers();
+         second = model.layers(model.layers_size() - 2);
+         second.set_name("other");
+         second.add_inputs("body");
+         model.add_outputs("other");
+         model.add_outputs("val");
+         *Training(r).add_losses() = Training(r).losses(0);
+       },
+       "model.outputs[1]: must not be \"val\" or begin with \"val_\", got \"val\""},
       {[](Request& r) { Training(r).clear_losses(); },
        "training.losses: must have one loss for each of the model's outputs, 1, got 0"},
       {[](Request& r) { Training(r).mutable_losses(0)->Clear(); },

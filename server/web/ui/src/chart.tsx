@@ -159,7 +159,7 @@ export function Chart(props: ChartProps) {
         axes: [
           { ...axis, size: 24, gap: 4, space: 70, incrs: x === "relative" ? clock : x === "wall" ? undefined : whole,
             values: x === "wall" ? undefined : (_, ticks, _axis, _space, step) => xTicks[x](ticks, step) },
-          { ...axis, size: 50, gap: 4, values: (_, ticks, _axis, _space, step) =>
+          { ...axis, size: 56, gap: 4, values: (_, ticks, _axis, _space, step) =>
             (log ? ticks.map((t) => (t === null ? "" : format.short(t))) : format.ticks(ticks, step)) },
         ],
         series: [
