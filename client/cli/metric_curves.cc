@@ -41,7 +41,7 @@ std::vector<double> Stretch(const std::vector<double>& points, int columns) {
 
 }  // namespace
 
-void Curve::Add(double value) {
+void SparkCurve::Add(double value) {
   sum_ += value;
   if (++count_ < values_per_point_) return;
   points_.push_back(sum_ / static_cast<double>(count_));
@@ -55,7 +55,7 @@ void Curve::Add(double value) {
   values_per_point_ *= 2;
 }
 
-std::vector<double> Curve::Points(int columns) const {
+std::vector<double> SparkCurve::Points(int columns) const {
   std::vector<double> points = points_;
   if (count_ > 0) points.push_back(sum_ / static_cast<double>(count_));
   const auto most = static_cast<size_t>(columns);

@@ -14,7 +14,7 @@ namespace lockstep {
 
 // The values of a series of any length in bounded memory: points that are each the mean of so many
 // values in a row.
-class Curve {
+class SparkCurve {
  public:
   void Add(double value);
   // At most `columns` points, oldest first, the last up to the newest value.
@@ -51,7 +51,7 @@ class MetricCurves {
   struct Metric {
     std::string name;
     bool by_steps = false;
-    Curve curve;
+    SparkCurve curve;
     double newest = 0;
     std::optional<Best> best;  // over epochs; of a metric whose better direction is known
   };

@@ -141,7 +141,8 @@ grpc::ServerUnaryReactor* Gate::UnaryAsync(grpc::CallbackServerContext* context,
 }
 
 grpc::ServerUnaryReactor* Gate::Unary(grpc::CallbackServerContext* context, std::string_view method,
-                                      Messages messages, absl::AnyInvocable<absl::Status()> work) {
+                                      Messages messages, absl::AnyInvocable<absl::Status()> work,
+                                      Executor* executor) {
   const Call call(context, method);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
   if (messages.request != nullptr) CountReceived(call, *messages.request);
@@ -149,10 +150,14 @@ grpc::ServerUnaryReactor* Gate::Unary(grpc::CallbackServerContext* context, std:
     reactor->Finish(Finish(call, admitted));
     return reactor;
   }
+  if (executor == nullptr) executor = executor_;
   const bool posted =
-      executor_->Post([this, reactor, messages, call, work = std::move(work)]() mutable {
+      executor->Post([this, reactor, messages, call, work = std::move(work)]() mutable {
         const LogScope scope(Ids(call));
-        reactor->Finish(FinishUnary(call, messages, RunGuarded(work)));
+        const absl::Status status = call.context->IsCancelled()
+                                        ? absl::CancelledError("the client has gone")
+                                        : RunGuarded(work);
+        reactor->Finish(FinishUnary(call, messages, status));
       });
   if (!posted) {
     reactor->Finish(Finish(call, absl::ResourceExhaustedError("the server is busy; try again")));

@@ -49,10 +49,12 @@ class Gate {
     const google::protobuf::MessageLite* response = nullptr;
   };
 
-  // Runs `work` on the executor and finishes the call with what it returns; lines that it logs have
-  // the call's `rpc` and `trace_id`. Request and response are valid until then.
+  // Runs `work` on the executor, or another one, and finishes the call with what it returns; lines
+  // that it logs have the call's `rpc` and `trace_id`. Request and response are valid until then.
+  // Work whose client has gone before it began is not done.
   grpc::ServerUnaryReactor* Unary(grpc::CallbackServerContext* context, std::string_view method,
-                                  Messages messages, absl::AnyInvocable<absl::Status()> work);
+                                  Messages messages, absl::AnyInvocable<absl::Status()> work,
+                                  Executor* executor = nullptr);
 
   // For calls that end on a thread of their own: `start` runs at once, must not block, and hands
   // `done` to whoever finishes the call, exactly once.

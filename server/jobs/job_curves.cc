@@ -15,10 +15,13 @@
 namespace lockstep {
 namespace {
 
+using google::protobuf::util::MessageDifferencer;
+
 constexpr int kBatch = 1024;  // events read at a time
 
-// Nothing when there is no such file, or no whole one.
-std::optional<Curves> LoadCurves(const std::string& path) {
+// Nothing when there is no such file, no whole one, or one of another job.
+std::optional<Curves> LoadCurves(const std::string& path,
+                                 const google::protobuf::Timestamp& create_time) {
   absl::StatusOr<File> file = File::Open(path, O_RDONLY);
   if (!file.ok()) return std::nullopt;
   absl::StatusOr<int64_t> size = file->Size();
@@ -26,6 +29,7 @@ std::optional<Curves> LoadCurves(const std::string& path) {
   absl::StatusOr<std::string> bytes = file->ReadAt(0, *size);
   v1::Curves saved;
   if (!bytes.ok() || !saved.ParseFromString(*bytes)) return std::nullopt;
+  if (!MessageDifferencer::Equals(saved.create_time(), create_time)) return std::nullopt;
   return Curves::Load(saved);
 }
 
@@ -40,8 +44,7 @@ std::shared_ptr<JobCurves::Entry> JobCurves::EntryOf(const v1::Job& job) {
   const auto known = std::find_if(entries_.begin(), entries_.end(),
                                   [&](const auto& entry) { return entry->id == job.id(); });
   if (known != entries_.end()) {
-    if (google::protobuf::util::MessageDifferencer::Equals((*known)->create_time,
-                                                           job.create_time())) {
+    if (MessageDifferencer::Equals((*known)->create_time, job.create_time())) {
       entries_.splice(entries_.begin(), entries_, known);
       return entries_.front();
     }
@@ -62,7 +65,7 @@ absl::Status JobCurves::OpenLog(Entry& entry) {
 absl::Status JobCurves::Follow(Entry& entry, bool ended) {
   if (entry.whole) return absl::OkStatus();
   if (ended && entry.curves.last_sequence() == 0) {
-    if (std::optional<Curves> saved = LoadCurves(FileOf(entry.id))) {
+    if (std::optional<Curves> saved = LoadCurves(FileOf(entry.id), entry.create_time)) {
       entry.curves = *std::move(saved);
       entry.whole = true;
       return absl::OkStatus();
@@ -79,8 +82,10 @@ absl::Status JobCurves::Follow(Entry& entry, bool ended) {
     break;
   }
   if (!entry.whole) return absl::OkStatus();
+  v1::Curves saved = entry.curves.Save();
+  *saved.mutable_create_time() = entry.create_time;
   const absl::Status kept =
-      WriteFileAtomically(FileOf(entry.id), entry.curves.Save().SerializeAsString(), /*mode=*/0600);
+      WriteFileAtomically(FileOf(entry.id), saved.SerializeAsString(), /*mode=*/0600);
   if (!kept.ok()) {
     LogLine(LogLevel::kWarning, "cannot keep curves",
             {{"job", entry.id}, {"trace_id", entry.trace_id}, {"status", kept}});

@@ -50,7 +50,7 @@ class JobCurves {
   absl::StatusOr<Answer> Read(const std::string& id, const Selection& selection);
 
  private:
-  // So many jobs' curves are in memory: a few megabytes each, if they are long.
+  // So many jobs' curves are in memory: about a megabyte each, if they are long.
   static constexpr size_t kJobsInMemory = 128;  // more than TensorBoard is shown at once
   // A range of so many events is read again for its detail.
   static constexpr int64_t kDetailEvents = 20'000;

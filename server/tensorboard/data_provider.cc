@@ -119,14 +119,7 @@ absl::Status ReadTensorsOf(const Run& run, std::string_view plugin, const Names&
 grpc::ServerUnaryReactor* DataProvider::Read(grpc::CallbackServerContext* context,
                                              std::string_view method, Gate::Messages messages,
                                              absl::AnyInvocable<absl::Status()> work) {
-  return gate_->UnaryAsync(
-      context, method, messages, [this, work = std::move(work)](Gate::Done finish) mutable {
-        // The executor drops what it has no room for.
-        const auto done = std::make_shared<Gate::Done>(std::move(finish));
-        const bool posted =
-            reader_.Post([done, work = std::move(work)]() mutable { (*done)(work()); });
-        if (!posted) (*done)(absl::ResourceExhaustedError("the server is busy; try again"));
-      });
+  return gate_->Unary(context, method, messages, std::move(work), &reader_);
 }
 
 grpc::ServerUnaryReactor* DataProvider::GetExperiment(grpc::CallbackServerContext* context,

@@ -69,7 +69,7 @@ absl::StatusOr<bool> EventFile::Update(const EventLog& log) {
     if (absl::Status s = Put(*file, records, &*size); !s.ok()) return s;
     next_sequence_ += static_cast<int64_t>(batch->events.size());
     if (batch->end || batch->events.empty()) {
-      if (batch->end && *size > offset_) {
+      if (*size > offset_) {  // nothing beyond the log is right
         if (absl::Status s = file->Truncate(offset_); !s.ok()) return s;
       }
       return batch->end;
