@@ -183,14 +183,15 @@ ExitCode Watch(Session& session, Client& client, const v1::Job& job, const Watch
   // As the dashboard writes its addresses; what ids are made of needs no escape there.
   const std::string dashboard = client.dashboard();
   WatchView view(job, dashboard.empty() ? "" : dashboard + "/#/jobs/" + job.id());
-  if (!session.json()) view.PrintBeginning();
-  std::unique_ptr<EventStream> events = client.WatchJob(job.id(), options.from_sequence);
-
   interrupted = false;
   struct sigaction action = {};
   struct sigaction before = {};
   action.sa_handler = [](int) { interrupted = true; };
   sigaction(SIGINT, &action, &before);
+
+  // Whoever has seen a line may press Ctrl-C.
+  if (!session.json()) view.PrintBeginning();
+  std::unique_ptr<EventStream> events = client.WatchJob(job.id(), options.from_sequence);
 
   absl::Status status;
   absl::Status drawn;

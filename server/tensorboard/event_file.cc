@@ -27,9 +27,19 @@ std::string Records(const std::vector<tb::Event>& events) {
 
 }  // namespace
 
-EventFile::EventFile(const std::string& run_directory, const v1::Job& job)
+EventFile::EventFile(const std::string& run_directory, const v1::Job& job, int64_t least_free_bytes)
     : path_(absl::StrCat(run_directory, "/", kPrefix, job.create_time().seconds(), kSuffix)),
+      least_free_bytes_(least_free_bytes),
       beginning_(Records(ProjectJob(job))) {}
+
+absl::Status EventFile::CheckRoom() const {
+  std::error_code error;
+  const auto free = std::filesystem::space(path_, error).available;
+  if (error || free >= static_cast<uintmax_t>(least_free_bytes_)) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat("cannot go on with ", path_, ": ", free >> 20,
+                                                   " MiB of the disk are free, and the last ",
+                                                   least_free_bytes_ >> 20, " are not for it"));
+}
 
 absl::Status EventFile::Put(const File& file, std::string_view bytes, int64_t* size) {
   const int64_t there = std::clamp<int64_t>(*size - offset_, 0, static_cast<int64_t>(bytes.size()));
@@ -44,6 +54,7 @@ absl::Status EventFile::Put(const File& file, std::string_view bytes, int64_t* s
   }
   const int64_t end = offset_ + static_cast<int64_t>(bytes.size());
   if (end > *size) {
+    if (absl::Status s = CheckRoom(); !s.ok()) return s;
     if (absl::Status s = file.WriteAt(offset_ + there, bytes.substr(there)); !s.ok()) return s;
     *size = end;
   }

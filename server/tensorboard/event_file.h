@@ -19,22 +19,26 @@ namespace lockstep {
 // power: nothing is ever synced). Later ones go on where the last one came to. Not thread-safe.
 class EventFile {
  public:
-  // Below the job's run directory, which has to be there.
-  EventFile(const std::string& run_directory, const v1::Job& job);
+  // Below the job's run directory, which has to be there. It takes none of a disk's last
+  // `least_free_bytes`.
+  EventFile(const std::string& run_directory, const v1::Job& job, int64_t least_free_bytes = 0);
 
   // Writes what the log has beyond the last call's, a bounded part of it in memory at a time. True:
   // the log is closed, and the file complete. After an error, which may be half a record later,
-  // the next call makes it good. NOT_FOUND: the run directory is gone.
+  // the next call makes it good. NOT_FOUND: the run directory is gone. RESOURCE_EXHAUSTED: the
+  // disk is full, or nearly so.
   absl::StatusOr<bool> Update(const EventLog& log);
 
   int64_t next_sequence() const { return next_sequence_; }
   const std::string& path() const { return path_; }
 
  private:
+  absl::Status CheckRoom() const;
   // Puts `bytes` at offset_ and moves it on; `size` is the file's.
   absl::Status Put(const File& file, std::string_view bytes, int64_t* size);
 
   const std::string path_;
+  const int64_t least_free_bytes_;
   const std::string beginning_;  // of the file, before the log's first event
   int64_t next_sequence_ = 1;
   int64_t offset_ = 0;  // where it goes; all before is right

@@ -52,6 +52,7 @@ void EventFiles::Work() {
       retry = absl::Now() + options_.retry;
     }
     for (const std::string& id : due) {
+      if (failed_.contains(id)) continue;
       UpdateFile(id);
       absl::MutexLock lock(&mu_);
       if (stopping_) return;  // the next server does the others
@@ -96,7 +97,8 @@ absl::StatusOr<bool> EventFiles::CatchUp(const std::string& id, Run& run) {
   // A deleted job's id may be another's now.
   if (run.file == nullptr || run.create_time_ns != create_time_ns) {
     run.create_time_ns = create_time_ns;
-    run.file = std::make_unique<EventFile>(absl::StrCat(options_.runs_directory, "/", id), *job);
+    run.file = std::make_unique<EventFile>(absl::StrCat(options_.runs_directory, "/", id), *job,
+                                           options_.least_free_bytes);
     run.log = nullptr;
   }
   absl::StatusOr<std::shared_ptr<EventLog>> log = run.log;

@@ -20,15 +20,17 @@
 namespace lockstep {
 
 // Keeps an event file beside the log of every job, on a thread of its own: training waits for
-// nothing here, and what fails (a full disk) is a line in the server's log and tried again later.
-// Jobs whose file is not complete are found when it starts, those that lived under an earlier
-// server, too. Thread-safe.
+// nothing here, and what fails (a disk that is nearly full) is a line in the server's log and tried
+// again later. Jobs whose file is not complete are found when it starts, those that lived under an
+// earlier server, too. Thread-safe.
 class EventFiles {
  public:
   struct Options {
     std::string runs_directory;
     absl::Duration pause = absl::Milliseconds(500);  // between two writes to a file
     absl::Duration retry = absl::Seconds(10);        // after a failure
+    // What a disk has left is the logs' and checkpoints', which training waits for.
+    int64_t least_free_bytes = int64_t{256} << 20;
   };
   // `jobs` must outlive it.
   EventFiles(Options options, JobManager* jobs);

@@ -7,6 +7,7 @@
 #include <fstream>
 #include <functional>
 #include <iterator>
+#include <limits>
 #include <memory>
 
 #include "absl/time/clock.h"
@@ -28,8 +29,9 @@ class EventFilesTest : public JobsTest {
   }
   void TearDown() override { files_.reset(); }
 
-  void StartFiles() {
+  void StartFiles(int64_t least_free_bytes = 0) {
     EventFiles::Options options;
+    options.least_free_bytes = least_free_bytes;
     options.runs_directory = directory_ / "runs";
     options.pause = absl::Milliseconds(1);
     options.retry = absl::Milliseconds(10);
@@ -124,6 +126,20 @@ TEST_F(EventFilesTest, WhatCouldNotBeWrittenIsWrittenLater) {
   worker.Succeed(worker.last(), AddBlob("weights"));
   EXPECT_EQ(Job("a").state(), v1::SUCCEEDED);
   std::filesystem::remove(Path("a"));
+  EXPECT_TRUE(IsUpToDate("a"));
+}
+
+TEST_F(EventFilesTest, LeaveTheRestOfANearlyFullDiskToTheLogs) {
+  files_.reset();
+  StartFiles(std::numeric_limits<int64_t>::max());
+  Submit("a");
+  FakeWorker worker(manager_.get());
+  worker.Succeed(worker.last(), AddBlob("weights"));
+  EXPECT_EQ(Job("a").state(), v1::SUCCEEDED);
+  ASSERT_TRUE(Eventually([&] { return std::filesystem::exists(Path("a")); }));
+  files_.reset();
+  EXPECT_EQ(Bytes(Path("a")), "");
+  StartFiles();
   EXPECT_TRUE(IsUpToDate("a"));
 }
 
