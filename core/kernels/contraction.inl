@@ -47,29 +47,36 @@ class RowCursor {
   template <int kRows>
   void Take(const float* (&rows)[kRows]) {
     const float* row = line_start_ + column_ * map_.inner;
-    if (column_ + kRows < map_.width) {
+    const int64_t left = map_.width - column_;  // in this line
+    if (kRows < left) {
       UNROLL for (int i = 0; i < kRows; ++i) rows[i] = row + i * map_.inner;
       column_ += kRows;
       return;
     }
+    if (kRows <= map_.width) {  // the line's end, and the beginning of the next one
+      NextLine();
+      const float* next = line_start_ - left * map_.inner;
+      UNROLL for (int i = 0; i < kRows; ++i) rows[i] = (i < left ? row : next) + i * map_.inner;
+      column_ = kRows - left;
+      return;
+    }
     for (int i = 0; i < kRows; ++i) {
-      rows[i] = row;
-      row += map_.inner;
+      rows[i] = line_start_ + column_ * map_.inner;
       if (++column_ < map_.width) continue;
       column_ = 0;
-      line_start_ += map_.outer;
-      if (++line_ == map_.height) {
-        line_ = 0;
-        image_start_ += map_.image;
-        line_start_ = image_start_;
-      }
-      row = line_start_;
+      NextLine();
     }
   }
 
-  int64_t inner() const { return map_.inner; }
-
  private:
+  void NextLine() {
+    line_start_ += map_.outer;
+    if (++line_ < map_.height || map_.height == 0) return;
+    line_ = 0;
+    image_start_ += map_.image;
+    line_start_ = image_start_;
+  }
+
   RowMap map_;
   int64_t column_, line_;
   const float *line_start_, *image_start_;
@@ -100,8 +107,6 @@ NOINLINE static void RowTile(const RowContraction& c, RowTileArea& area) {
   if (kDepthwise) {
     for (int i = 0; i < kRows; ++i) a[i] += area.column;
   }
-  // The hardware does not foresee so many rows: while this tile is computed, fetch the next one's.
-  const int64_t next_tile = kRows * area.a.inner();
   UNROLL for (int i = 0; i < kRows; ++i) Prefetch(y[i] + area.column);
   Vec sum[kRows][kVectors];
   Vec total[kRows][kVectors];  // of the chunks before
@@ -113,22 +118,15 @@ NOINLINE static void RowTile(const RowContraction& c, RowTileArea& area) {
     const float* b = area.b.data + s->b * area.b.stride;
     const int64_t step = kDepthwise ? c.b.columns : 1;
     const int64_t end_k = s->a + s->length * step;
-    for (int64_t k = s->a; k < end_k;) {
-      int64_t line_end = end_k;
-      if (!kDepthwise && end_k - k > kLineFloats) {
-        line_end = k + kLineFloats;
-        UNROLL for (int i = 0; i < kRows; ++i) Prefetch(a[i] + k + next_tile);
+    for (int64_t k = s->a; k < end_k; k += step, b += area.b.stride) {
+      Vec bv[kVectors];
+      UNROLL for (int v = 0; v < kVectors; ++v) {
+        bv[v] = LoadColumns<kPartial>(b, v, kVectors, area.last_lanes);
       }
-      for (; k < line_end; k += step, b += area.b.stride) {
-        Vec bv[kVectors];
+      UNROLL for (int i = 0; i < kRows; ++i) {
         UNROLL for (int v = 0; v < kVectors; ++v) {
-          bv[v] = LoadColumns<kPartial>(b, v, kVectors, area.last_lanes);
-        }
-        UNROLL for (int i = 0; i < kRows; ++i) {
-          UNROLL for (int v = 0; v < kVectors; ++v) {
-            const Vec av = LoadLeft<kDepthwise, kPartial>(a[i] + k, v, kVectors, area.last_lanes);
-            sum[i][v] = Fma(av, bv[v], sum[i][v]);
-          }
+          const Vec av = LoadLeft<kDepthwise, kPartial>(a[i] + k, v, kVectors, area.last_lanes);
+          sum[i][v] = Fma(av, bv[v], sum[i][v]);
         }
       }
     }

@@ -362,6 +362,7 @@ void Convolution::KernelGradient(const KernelTable& kernels, int64_t samples, co
   for (int64_t i = 0; i < h_.kernel; ++i) {
     for (int64_t j = 0; j < w.kernel; j += together) {
       const int64_t begin = first(w, j), end = last(w, j + together - 1) + 1;
+      const int64_t top = first(h_, i), bottom = last(h_, i);
       for (int64_t g = 0; g < (depthwise_ ? 1 : groups_); ++g) {
         RunList runs(kernels, depthwise_,
                      {.x = x + g * x_.group_channels,
@@ -377,7 +378,7 @@ void Convolution::KernelGradient(const KernelTable& kernels, int64_t samples, co
                       .w_stride = y_.channels,
                       .continues = continues});
         for (int64_t n = 0; n < samples && begin < end; ++n) {
-          for (int64_t o = first(h_, i); o <= last(h_, i); ++o) {
+          for (int64_t o = top; o <= bottom; ++o) {
             const int64_t line = n * h_.in + o * h_.stride + i * h_.dilation - h_.pad;
             const int64_t pixel = begin * w.stride + j * w.dilation - w.pad;
             runs.Add(line * x_line + pixel * x_.channels,
