@@ -111,6 +111,13 @@ struct ColumnContraction {
   bool continues;  // the first chunk goes on from the values in w
 };
 
+// x -> fma(x - m, a, b), a channel (rule 6).
+struct ChannelMap {
+  const float* m;
+  const float* a = nullptr;
+  const float* b = nullptr;
+};
+
 struct PoolGeometry {
   int64_t height, width, channels;  // of x
   int64_t out_height, out_width;
@@ -182,16 +189,18 @@ struct KernelTable {
   // One block of at most kBlockRows rows, [rows, channels]: with x0 = its first row,
   // s1 = sum of x - x0 and s2 = sum of (x - x0)^2 a channel.
   void (*block_moments)(const float* x, int64_t rows, int64_t channels, float* s1, float* s2);
-  // One block: s1 = sum of dy; with x also s2 = sum of dy * (x - m), a null m being zeros.
-  void (*block_sums)(const float* dy, const float* x, const float* m, int64_t rows,
+  // One block: s1 = sum of dy; with x also s2 = sum of dy * (x - m), a null m being zeros. With an
+  // a, dy is the gradient after a ReLU that followed the map: where that gave no more than 0, dy
+  // counts as +0.
+  void (*block_sums)(const float* dy, const float* x, const ChannelMap& map, int64_t rows,
                      int64_t channels, float* s1, float* s2);
-  // y = fma(x - m, a, b) (rule 6), then ReLU if asked for; y may be x.
-  void (*normalize)(const float* x, int64_t rows, int64_t channels, const float* m, const float* a,
-                    const float* b, bool relu, float* y);
-  // dx = fma(x - m, k2, fma(dy, k1, k0)); dx may be dy.
+  // y = the map of x, then ReLU if asked for; y may be x.
+  void (*normalize)(const float* x, int64_t rows, int64_t channels, const ChannelMap& map,
+                    bool relu, float* y);
+  // dx = fma(x - m, k2, fma(dy, k1, k0)); dx may be dy. An a means the same as in block_sums.
   void (*normalize_backward)(const float* dy, const float* x, int64_t rows, int64_t channels,
-                             const float* m, const float* k0, const float* k1, const float* k2,
-                             float* dx);
+                             const ChannelMap& map, const float* k0, const float* k1,
+                             const float* k2, float* dx);
 
   // Each row by itself (rule 19): normalized = (x - mean) / sqrt(variance + epsilon) over its
   // columns, y = fma(normalized, gamma, beta), where a null gamma is ones and a null beta zeros;

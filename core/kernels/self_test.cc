@@ -154,7 +154,7 @@ void BlockMoments(Run& run) {
 void BlockSums(Run& run) {
   const Floats dy = run.Draw(kSize), x = run.Draw(kSize), m = run.Draw(kColumns);
   Floats s1(kColumns), s2(kColumns);
-  run.table.block_sums(dy.data(), x.data(), m.data(), kRows, kColumns, s1.data(), s2.data());
+  run.table.block_sums(dy.data(), x.data(), {m.data()}, kRows, kColumns, s1.data(), s2.data());
   run.Add(s1);
   run.Add(s2);
 }
@@ -163,7 +163,7 @@ void Normalize(Run& run) {
   const Floats x = run.Draw(kSize), m = run.Draw(kColumns), a = run.Draw(kColumns);
   const Floats b = run.Draw(kColumns);
   Floats y(kSize);
-  run.table.normalize(x.data(), kRows, kColumns, m.data(), a.data(), b.data(), /*relu=*/false,
+  run.table.normalize(x.data(), kRows, kColumns, {m.data(), a.data(), b.data()}, /*relu=*/false,
                       y.data());
   run.Add(y);
 }
@@ -172,8 +172,29 @@ void NormalizeBackward(Run& run) {
   const Floats dy = run.Draw(kSize), x = run.Draw(kSize), m = run.Draw(kColumns);
   const Floats k0 = run.Draw(kColumns), k1 = run.Draw(kColumns), k2 = run.Draw(kColumns);
   Floats dx(kSize);
-  run.table.normalize_backward(dy.data(), x.data(), kRows, kColumns, m.data(), k0.data(), k1.data(),
-                               k2.data(), dx.data());
+  run.table.normalize_backward(dy.data(), x.data(), kRows, kColumns, {m.data()}, k0.data(),
+                               k1.data(), k2.data(), dx.data());
+  run.Add(dx);
+}
+
+// The two whose dy goes through a ReLU first.
+void BlockSumsThroughRelu(Run& run) {
+  const Floats dy = run.Draw(kSize), x = run.Draw(kSize), m = run.Draw(kColumns);
+  const Floats a = run.Draw(kColumns), b = run.Draw(kColumns);
+  Floats s1(kColumns), s2(kColumns);
+  run.table.block_sums(dy.data(), x.data(), {m.data(), a.data(), b.data()}, kRows, kColumns,
+                       s1.data(), s2.data());
+  run.Add(s1);
+  run.Add(s2);
+}
+
+void NormalizeBackwardThroughRelu(Run& run) {
+  const Floats dy = run.Draw(kSize), x = run.Draw(kSize), m = run.Draw(kColumns);
+  const Floats a = run.Draw(kColumns), b = run.Draw(kColumns);
+  const Floats k0 = run.Draw(kColumns), k1 = run.Draw(kColumns), k2 = run.Draw(kColumns);
+  Floats dx(kSize);
+  run.table.normalize_backward(dy.data(), x.data(), kRows, kColumns, {m.data(), a.data(), b.data()},
+                               k0.data(), k1.data(), k2.data(), dx.data());
   run.Add(dx);
 }
 
@@ -394,6 +415,8 @@ constexpr Case kCases[] = {
     {"activate_backward", ActivateMoreBackward, "6c285dcae8cea694"},
     {"normalize_rows", NormalizeRows, "98da43f458c62217"},
     {"normalize_rows_backward", NormalizeRowsBackward, "1364ece3b116e276"},
+    {"block_sums", BlockSumsThroughRelu, "885411f75afa8e78"},
+    {"normalize_backward", NormalizeBackwardThroughRelu, "1e43aca6b157f7de"},
 };
 
 consteval size_t KernelsWithACase() {

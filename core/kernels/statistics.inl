@@ -96,29 +96,53 @@ static void BlockMoments(const float* x, int64_t rows, int64_t channels, float* 
   });
 }
 
-static void BlockSums(const float* dy, const float* x, const float* m, int64_t rows,
-                      int64_t channels, float* s1, float* s2) {
+// A ChannelMap's vectors for a group of channels.
+template <int kVectors>
+struct MapRow {
+  Row<kVectors> m, a, b;
+};
+
+template <int kVectors, bool kPartial>
+static inline MapRow<kVectors> LoadMap(const ChannelMap& map, int64_t c, int last_lanes) {
+  MapRow<kVectors> row;
+  UNROLL for (int v = 0; v < kVectors; ++v) row.m.v[v] = row.a.v[v] = row.b.v[v] = Zero();
+  if (map.m != nullptr) row.m = LoadRow<kVectors, kPartial>(map.m + c, last_lanes);
+  if (map.a == nullptr) return row;
+  row.a = LoadRow<kVectors, kPartial>(map.a + c, last_lanes);
+  row.b = LoadRow<kVectors, kPartial>(map.b + c, last_lanes);
+  return row;
+}
+
+// What of dy comes through the ReLU that may have followed the map; d is x - m.
+template <bool kRelu, int kVectors>
+static inline Vec ThroughRelu(const MapRow<kVectors>& map, int v, Vec d, Vec dy) {
+  if (!kRelu) return dy;
+  return Select(Greater(Fma(d, map.a.v[v], map.b.v[v]), Zero()), dy, Zero());
+}
+
+static void BlockSum(const float* dy, int64_t rows, int64_t channels, float* s1) {
   ForChannels<kSumVectors>(channels, [&](int64_t c, auto vectors, auto partial, int last_lanes) {
     constexpr int kVectors = vectors.value;
     constexpr bool kPartial = partial.value != 0;
-    if (x == nullptr) {
-      Row<kVectors> out[1];
-      SumRows<1, kVectors>(
-          rows,
-          [&](int64_t r, Row<kVectors>(&sum)[1]) {
-            const Row<kVectors> g =
-                LoadRow<kVectors, kPartial>(dy + r * channels + c, last_lanes);
-            UNROLL for (int v = 0; v < kVectors; ++v) sum[0].v[v] = Add(sum[0].v[v], g.v[v]);
-          },
-          out);
-      return StoreRow<kVectors, kPartial>(s1 + c, last_lanes, out[0]);
-    }
-    Row<kVectors> mean;
-    if (m == nullptr) {
-      UNROLL for (int v = 0; v < kVectors; ++v) mean.v[v] = Zero();
-    } else {
-      mean = LoadRow<kVectors, kPartial>(m + c, last_lanes);
-    }
+    Row<kVectors> out[1];
+    SumRows<1, kVectors>(
+        rows,
+        [&](int64_t r, Row<kVectors>(&sum)[1]) {
+          const Row<kVectors> g = LoadRow<kVectors, kPartial>(dy + r * channels + c, last_lanes);
+          UNROLL for (int v = 0; v < kVectors; ++v) sum[0].v[v] = Add(sum[0].v[v], g.v[v]);
+        },
+        out);
+    StoreRow<kVectors, kPartial>(s1 + c, last_lanes, out[0]);
+  });
+}
+
+template <bool kRelu>
+static void BlockSumsAround(const float* dy, const float* x, const ChannelMap& map, int64_t rows,
+                            int64_t channels, float* s1, float* s2) {
+  ForChannels<kSumVectors>(channels, [&](int64_t c, auto vectors, auto partial, int last_lanes) {
+    constexpr int kVectors = vectors.value;
+    constexpr bool kPartial = partial.value != 0;
+    const MapRow<kVectors> mv = LoadMap<kVectors, kPartial>(map, c, last_lanes);
     Row<kVectors> out[2];
     SumRows<2, kVectors>(
         rows,
@@ -128,8 +152,10 @@ static void BlockSums(const float* dy, const float* x, const float* m, int64_t r
           const Row<kVectors> g = LoadRow<kVectors, kPartial>(dy + r * channels + c, last_lanes);
           const Row<kVectors> row = LoadRow<kVectors, kPartial>(p, last_lanes);
           UNROLL for (int v = 0; v < kVectors; ++v) {
-            sum[0].v[v] = Add(sum[0].v[v], g.v[v]);
-            sum[1].v[v] = Fma(g.v[v], Sub(row.v[v], mean.v[v]), sum[1].v[v]);
+            const Vec d = Sub(row.v[v], mv.m.v[v]);
+            const Vec through = ThroughRelu<kRelu>(mv, v, d, g.v[v]);
+            sum[0].v[v] = Add(sum[0].v[v], through);
+            sum[1].v[v] = Fma(through, d, sum[1].v[v]);
           }
         },
         out);
@@ -138,21 +164,26 @@ static void BlockSums(const float* dy, const float* x, const float* m, int64_t r
   });
 }
 
+static void BlockSums(const float* dy, const float* x, const ChannelMap& map, int64_t rows,
+                      int64_t channels, float* s1, float* s2) {
+  if (x == nullptr) return BlockSum(dy, rows, channels, s1);
+  (map.a == nullptr ? BlockSumsAround<false> : BlockSumsAround<true>)(dy, x, map, rows, channels,
+                                                                      s1, s2);
+}
+
 template <bool kRelu>
-static void NormalizeRows(const float* x, int64_t rows, int64_t channels, const float* m,
-                          const float* a, const float* b, float* y) {
+static void NormalizeRows(const float* x, int64_t rows, int64_t channels, const ChannelMap& map,
+                          float* y) {
   ForChannels<kNormalizeVectors>(
       channels, [&](int64_t c, auto vectors, auto partial, int last_lanes) {
         constexpr int kVectors = vectors.value;
         constexpr bool kPartial = partial.value != 0;
-        const Row<kVectors> mv = LoadRow<kVectors, kPartial>(m + c, last_lanes);
-        const Row<kVectors> av = LoadRow<kVectors, kPartial>(a + c, last_lanes);
-        const Row<kVectors> bv = LoadRow<kVectors, kPartial>(b + c, last_lanes);
+        const MapRow<kVectors> mv = LoadMap<kVectors, kPartial>(map, c, last_lanes);
         for (int64_t i = c; i < rows * channels; i += channels) {
           PrefetchRow<kVectors>(x + i);
           Row<kVectors> row = LoadRow<kVectors, kPartial>(x + i, last_lanes);
           UNROLL for (int v = 0; v < kVectors; ++v) {
-            row.v[v] = Fma(Sub(row.v[v], mv.v[v]), av.v[v], bv.v[v]);
+            row.v[v] = Fma(Sub(row.v[v], mv.m.v[v]), mv.a.v[v], mv.b.v[v]);
             if (kRelu) row.v[v] = Relu(row.v[v]);
           }
           StoreRow<kVectors, kPartial>(y + i, last_lanes, row);
@@ -160,19 +191,20 @@ static void NormalizeRows(const float* x, int64_t rows, int64_t channels, const 
       });
 }
 
-static void Normalize(const float* x, int64_t rows, int64_t channels, const float* m,
-                      const float* a, const float* b, bool relu, float* y) {
-  (relu ? NormalizeRows<true> : NormalizeRows<false>)(x, rows, channels, m, a, b, y);
+static void Normalize(const float* x, int64_t rows, int64_t channels, const ChannelMap& map,
+                      bool relu, float* y) {
+  (relu ? NormalizeRows<true> : NormalizeRows<false>)(x, rows, channels, map, y);
 }
 
-static void NormalizeBackward(const float* dy, const float* x, int64_t rows, int64_t channels,
-                              const float* m, const float* k0, const float* k1, const float* k2,
-                              float* dx) {
+template <bool kRelu>
+static void NormalizeRowsBackward(const float* dy, const float* x, int64_t rows, int64_t channels,
+                                  const ChannelMap& map, const float* k0, const float* k1,
+                                  const float* k2, float* dx) {
   ForChannels<kNormalizeVectors>(
       channels, [&](int64_t c, auto vectors, auto partial, int last_lanes) {
         constexpr int kVectors = vectors.value;
         constexpr bool kPartial = partial.value != 0;
-        const Row<kVectors> mv = LoadRow<kVectors, kPartial>(m + c, last_lanes);
+        const MapRow<kVectors> mv = LoadMap<kVectors, kPartial>(map, c, last_lanes);
         const Row<kVectors> k0v = LoadRow<kVectors, kPartial>(k0 + c, last_lanes);
         const Row<kVectors> k1v = LoadRow<kVectors, kPartial>(k1 + c, last_lanes);
         const Row<kVectors> k2v = LoadRow<kVectors, kPartial>(k2 + c, last_lanes);
@@ -182,11 +214,20 @@ static void NormalizeBackward(const float* dy, const float* x, int64_t rows, int
           Row<kVectors> row = LoadRow<kVectors, kPartial>(x + i, last_lanes);
           const Row<kVectors> g = LoadRow<kVectors, kPartial>(dy + i, last_lanes);
           UNROLL for (int v = 0; v < kVectors; ++v) {
-            row.v[v] = Fma(Sub(row.v[v], mv.v[v]), k2v.v[v], Fma(g.v[v], k1v.v[v], k0v.v[v]));
+            const Vec d = Sub(row.v[v], mv.m.v[v]);
+            const Vec through = ThroughRelu<kRelu>(mv, v, d, g.v[v]);
+            row.v[v] = Fma(d, k2v.v[v], Fma(through, k1v.v[v], k0v.v[v]));
           }
           StoreRow<kVectors, kPartial>(dx + i, last_lanes, row);
         }
       });
+}
+
+static void NormalizeBackward(const float* dy, const float* x, int64_t rows, int64_t channels,
+                              const ChannelMap& map, const float* k0, const float* k1,
+                              const float* k2, float* dx) {
+  (map.a == nullptr ? NormalizeRowsBackward<false> : NormalizeRowsBackward<true>)(
+      dy, x, rows, channels, map, k0, k1, k2, dx);
 }
 
 // The taps of a pooling window that are inside the image: rows [top, bottom), columns [left, right).

@@ -138,8 +138,8 @@ void BatchNormalization::Normalize(const kernels::KernelTable& kernels, int64_t 
                                    std::byte* memory, float* y) const {
   const float* a = vectors + channels();
   float* columns = inner_ == 1 ? y : reinterpret_cast<float*>(memory);
-  kernels.normalize(Columns(x, samples, memory), samples * positions(), channels(), vectors, a,
-                    a + channels(), relu, columns);
+  kernels.normalize(Columns(x, samples, memory), samples * positions(), channels(),
+                    {vectors, a, a + channels()}, relu, columns);
   FromColumns(columns, samples, y);
 }
 

@@ -86,7 +86,7 @@ class Conv2D final : public Layer {
     const kernels::KernelTable& kernels = *c.step.kernels;
     activation_.Backward(c);
     if (c.trainable && has_bias()) {
-      GatherSums(kernels, c.tile, c.dy, nullptr, nullptr, positions(), filters(), BiasSums(c));
+      GatherSums(kernels, c.tile, c.dy, nullptr, {nullptr}, positions(), filters(), BiasSums(c));
     }
     if (c.trainable) KernelGradient(c);
     if (c.dx() == nullptr) return;
@@ -98,7 +98,7 @@ class Conv2D final : public Layer {
     CombineChunkSums(c.step, chunk_samples_, kernel_size(), c.sums, c.gradients[0],
                      c.gradient_node_stride);
     if (!has_bias()) return;
-    CombineNodeSums(c.step, c.dy, nullptr, nullptr, 1, positions(), filters(), BiasSums(c),
+    CombineNodeSums(c.step, c.dy, nullptr, 1, positions(), filters(), BiasSums(c),
                     c.parameter_sums[1], c.sum_node_stride);
   }
 

@@ -108,7 +108,8 @@ class Dense final : public Layer {
   void Backward(const BackwardContext& c) const override {
     activation_.Backward(c);
     if (c.trainable && spec_.use_bias()) {
-      GatherSums(*c.step.kernels, c.tile, c.dy, nullptr, nullptr, positions(), units_, BiasSums(c));
+      GatherSums(*c.step.kernels, c.tile, c.dy, nullptr, {nullptr}, positions(), units_,
+                 BiasSums(c));
     }
     if (c.dx() == nullptr) return;
     const std::span<const kernels::Segment> segments = Segments(units_, c.scratch);
@@ -127,8 +128,8 @@ class Dense final : public Layer {
     DenseWeightGradient(c.step, positions(), in_, c.x, units_, c.dy, c.sums, c.gradients[0],
                         c.gradient_node_stride);
     if (!spec_.use_bias()) return;
-    CombineNodeSums(c.step, c.dy, nullptr, nullptr, 1, positions(), units_, BiasSums(c),
-                    c.parameter_sums[1], c.sum_node_stride);
+    CombineNodeSums(c.step, c.dy, nullptr, 1, positions(), units_, BiasSums(c), c.parameter_sums[1],
+                    c.sum_node_stride);
   }
 
  private:

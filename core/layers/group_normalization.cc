@@ -139,13 +139,14 @@ class GroupNormalization final : public Layer {
         b[i] = static_cast<float>((m[i] - mean) * inverse);
       }
     }
-    kernels.normalize(x, positions_, channels_, m, a, b, /*relu=*/false, normalized);
+    kernels.normalize(x, positions_, channels_, {m, a, b}, /*relu=*/false, normalized);
     std::fill_n(a, channels_, 1.0f);
     const float* gamma = end_.gamma(parameters);
     const float* beta = end_.beta(parameters);
-    kernels.normalize(normalized, positions_, channels_, scratch.zeros,
-                      gamma == nullptr ? a : gamma, beta == nullptr ? scratch.zeros : beta,
-                      /*relu=*/false, y);
+    kernels.normalize(
+        normalized, positions_, channels_,
+        {scratch.zeros, gamma == nullptr ? a : gamma, beta == nullptr ? scratch.zeros : beta},
+        /*relu=*/false, y);
   }
 
   // With A and B the sums over a group of dy * gamma and of that times `normalized`:
@@ -155,7 +156,7 @@ class GroupNormalization final : public Layer {
                      float* dx) const {
     std::fill_n(scratch.sums[0], 2 * channels_, 0.0);
     ForBlocks([&](int64_t p, int64_t rows) {
-      kernels.block_sums(dy + p * channels_, normalized + p * channels_, nullptr, rows, channels_,
+      kernels.block_sums(dy + p * channels_, normalized + p * channels_, {nullptr}, rows, channels_,
                          scratch.block[0], scratch.block[1]);
       for (int64_t i = 0; i < 2 * channels_; ++i) scratch.sums[0][i] += scratch.block[0][i];
     });
@@ -176,7 +177,7 @@ class GroupNormalization final : public Layer {
         k2[i] = static_cast<float>(-inverse * sums[1] / group_size());
       }
     }
-    kernels.normalize_backward(dy, normalized, positions_, channels_, scratch.zeros, k0, k1, k2,
+    kernels.normalize_backward(dy, normalized, positions_, channels_, {scratch.zeros}, k0, k1, k2,
                                dx);
   }
 

@@ -127,6 +127,8 @@ struct BackwardContext : LayerContext {
   std::span<const float* const> inputs;
   // False in a frozen layer: nobody reads these gradients, and FinishBackward is not called.
   bool trainable = true;
+  // dy is the gradient after the ReLU that Forward applied; only where traits() says so.
+  bool relu = false;
 
   float* dx() const { return input_gradients[0]; }
 };
@@ -199,6 +201,8 @@ struct LayerTraits {
   // its output (ForwardContext::relu). Its Backward does not read y then.
   bool is_relu = false;
   bool applies_relu = false;
+  // Then the gradient goes through that ReLU in its own backward calls (BackwardContext::relu).
+  bool reverts_relu = false;
 };
 
 // A layer: hyper-parameters and the shapes that follow from them, nothing else. Immutable, so one

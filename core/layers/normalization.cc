@@ -77,8 +77,8 @@ class Normalization final : public Layer {
              const std::byte* packed, bool relu, float* y) const {
     const float* m = reinterpret_cast<const float*>(packed);
     const int64_t channels = shape_.channels();
-    kernels.normalize(x, samples * shape_.positions(), channels, m, m + channels, m + 2 * channels,
-                      relu, y);
+    kernels.normalize(x, samples * shape_.positions(), channels,
+                      {m, m + channels, m + 2 * channels}, relu, y);
   }
 
   const std::vector<float> mean_;

@@ -74,14 +74,13 @@ void MergeSums(int quantities, int64_t channels, SumsLevel& a, const SumsLevel& 
 }
 
 // Writes the sums of all blocks of a batch of single rows.
-void GatherRows(const StepContext& step, const float* dy, const float* x,
-                absl::FunctionRef<const float*(int64_t shard)> m, int quantities, int64_t channels,
-                std::byte* blocks) {
+void GatherRows(const StepContext& step, const float* dy, const float* x, ShardMap map,
+                int quantities, int64_t channels, std::byte* blocks) {
   float* partial = reinterpret_cast<float*>(blocks);
   ParallelBlocks(step, [&](int64_t shard, int64_t row, int64_t rows, int64_t block) {
     float* s1 = partial + block * 2 * channels;
     step.kernels->block_sums(dy + row * channels, quantities == 1 ? nullptr : x + row * channels,
-                             m(shard), rows, channels, s1, s1 + channels);
+                             map(shard), rows, channels, s1, s1 + channels);
   });
 }
 
@@ -145,7 +144,7 @@ void GatherMoments(const kernels::KernelTable& kernels, const Tile& tile, const 
 }
 
 void GatherSums(const kernels::KernelTable& kernels, const Tile& tile, const float* dy,
-                const float* x, const float* m, int64_t positions, int64_t channels,
+                const float* x, const kernels::ChannelMap& map, int64_t positions, int64_t channels,
                 std::byte* blocks) {
   if (positions == 1) return;
   float* partial = reinterpret_cast<float*>(blocks);
@@ -153,7 +152,7 @@ void GatherSums(const kernels::KernelTable& kernels, const Tile& tile, const flo
             [&](int64_t row, int64_t rows, int64_t block) {
               float* s1 = partial + block * 2 * channels;
               kernels.block_sums(dy + row * channels, x == nullptr ? nullptr : x + row * channels,
-                                 m, rows, channels, s1, s1 + channels);
+                                 map, rows, channels, s1, s1 + channels);
             });
 }
 
@@ -210,21 +209,22 @@ void CombinePartMoments(const StepContext& step, std::span<const ShardNode> part
   });
 }
 
-void CombineNodeSums(const StepContext& step, const float* dy, const float* x, const float* m,
-                     int quantities, int64_t positions, int64_t channels, std::byte* blocks,
-                     double* sums, int64_t node_stride) {
+void CombineNodeSums(const StepContext& step, const float* dy, const float* x, int quantities,
+                     int64_t positions, int64_t channels, std::byte* blocks, double* sums,
+                     int64_t node_stride) {
   if (positions == 1) {
     GatherRows(
-        step, dy, x, [m](int64_t) { return m; }, quantities, channels, blocks);
+        step, dy, x, [](int64_t) { return kernels::ChannelMap{nullptr}; }, quantities, channels,
+        blocks);
   }
   CombineBlocks(step, step.batch->nodes, quantities, positions, channels, blocks, sums,
                 node_stride);
 }
 
 void CombinePartSums(const StepContext& step, std::span<const ShardNode> parts, const float* dy,
-                     const float* x, absl::FunctionRef<const float*(int64_t shard)> m,
-                     int64_t positions, int64_t channels, std::byte* blocks, double* sums) {
-  if (positions == 1) GatherRows(step, dy, x, m, 2, channels, blocks);
+                     const float* x, ShardMap map, int64_t positions, int64_t channels,
+                     std::byte* blocks, double* sums) {
+  if (positions == 1) GatherRows(step, dy, x, map, 2, channels, blocks);
   CombineBlocks(step, parts, 2, positions, channels, blocks, sums, 2 * channels);
 }
 

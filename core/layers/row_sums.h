@@ -20,11 +20,11 @@ namespace lockstep {
 // Bytes of the sums of all blocks: `blocks` below.
 int64_t RowSumsBytes(const Capacity& capacity, int64_t positions, int64_t channels);
 
-// x and dy are those of the tile.
+// x and dy are those of the tile, `map` as in KernelTable::block_sums.
 void GatherMoments(const kernels::KernelTable& kernels, const Tile& tile, const float* x,
                    int64_t positions, int64_t channels, std::byte* blocks);
 void GatherSums(const kernels::KernelTable& kernels, const Tile& tile, const float* dy,
-                const float* x, const float* m, int64_t positions, int64_t channels,
+                const float* x, const kernels::ChannelMap& map, int64_t positions, int64_t channels,
                 std::byte* blocks);
 
 // Statistics of x [samples, outer, channels, inner], whose rows are its (sample, outer, inner), of
@@ -37,16 +37,16 @@ void CombinePartMoments(const StepContext& step, std::span<const ShardNode> part
                         double* moments);
 
 // For each local node a row of sums in `sums`, `node_stride` doubles apart: the channels' sums of
-// dy, and, with x, then those of dy * (x - m), where a null m is zeros. dy and x may be null for
-// images.
-void CombineNodeSums(const StepContext& step, const float* dy, const float* x, const float* m,
-                     int quantities, int64_t positions, int64_t channels, std::byte* blocks,
-                     double* sums, int64_t node_stride);
+// dy, and, if there are two quantities, then those of dy * x. dy and x may be null for images.
+void CombineNodeSums(const StepContext& step, const float* dy, const float* x, int quantities,
+                     int64_t positions, int64_t channels, std::byte* blocks, double* sums,
+                     int64_t node_stride);
 
-// Both sums for each part, where m depends on the shard.
+// Both sums for each part, the second one of dy * (x - m), where the map depends on the shard.
+using ShardMap = absl::FunctionRef<kernels::ChannelMap(int64_t shard)>;
 void CombinePartSums(const StepContext& step, std::span<const ShardNode> parts, const float* dy,
-                     const float* x, absl::FunctionRef<const float*(int64_t shard)> m,
-                     int64_t positions, int64_t channels, std::byte* blocks, double* sums);
+                     const float* x, ShardMap map, int64_t positions, int64_t channels,
+                     std::byte* blocks, double* sums);
 
 }  // namespace lockstep
 

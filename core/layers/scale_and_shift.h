@@ -48,13 +48,13 @@ class ScaleAndShift {
   // `normalized` is the tile's, and then the batch's.
   void Gather(const BackwardContext& c, const float* normalized) const {
     if (parameters_.empty() || !c.trainable) return;
-    GatherSums(*c.step.kernels, c.tile, c.dy, normalized, nullptr, positions_, channels_,
+    GatherSums(*c.step.kernels, c.tile, c.dy, normalized, {nullptr}, positions_, channels_,
                Blocks(c));
   }
   void Combine(const BackwardContext& c, const float* normalized) const {
     if (parameters_.empty()) return;
     double* sums = reinterpret_cast<double*>(c.sums);
-    CombineNodeSums(c.step, c.dy, normalized, nullptr, 2, positions_, channels_, Blocks(c), sums,
+    CombineNodeSums(c.step, c.dy, normalized, 2, positions_, channels_, Blocks(c), sums,
                     2 * channels_);
     for (int64_t node = 0; node < std::ssize(c.step.batch->nodes); ++node) {
       const int64_t offset = node * c.sum_node_stride;

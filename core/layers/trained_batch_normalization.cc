@@ -27,7 +27,8 @@ class TrainedBatchNormalization final : public BatchNormalization {
             // last axis may be one.
             .finish_reads_dy = positions() == 1 && shape_.positions() > 1,
             .is_inference_affine = axis_is_last(),
-            .applies_relu = true};
+            .applies_relu = true,
+            .reverts_relu = true};
   }
 
   int64_t saved_bytes(const Capacity& capacity) const override {
@@ -118,9 +119,7 @@ class TrainedBatchNormalization final : public BatchNormalization {
     groups.ForTile(c.tile, [&](int group, int64_t begin, int64_t samples) {
       const Tile tile = {begin, samples, c.tile.shard};
       const auto [dy, x] = BackwardColumns(c, tile);
-      // The affine map's first vector is the mean, rounded.
-      GatherSums(*c.step.kernels, tile, dy, x, MakeSaved(c, group).vectors, positions(), channels(),
-                 Blocks(c));
+      GatherSums(*c.step.kernels, tile, dy, x, Map(c, group), positions(), channels(), Blocks(c));
     });
   }
 
@@ -139,10 +138,8 @@ class TrainedBatchNormalization final : public BatchNormalization {
     for (size_t i = 0; i < parts.size(); ++i) counts[i] = c.step.batch->node_samples(parts[i]);
     CombinePartSums(
         c.step, parts, c.dy, c.x,
-        [&](int64_t shard) -> const float* {
-          return MakeSaved(c, groups.group(static_cast<int>(shard))).vectors;
-        },
-        positions(), channels, Blocks(c), sums);
+        [&](int64_t shard) { return Map(c, groups.group(static_cast<int>(shard))); }, positions(),
+        channels, Blocks(c), sums);
     c.step.collective->CombineGroupSums(spec_.group_shards(), 2 * channels,
                                         {sums, parts.size() * row}, {counts, parts.size()});
 
@@ -150,8 +147,8 @@ class TrainedBatchNormalization final : public BatchNormalization {
     for (int g = 0; g < groups.groups(); ++g) {
       const Saved saved = MakeSaved(c, g);
       const double count = *saved.count;
-      float* m = saved.vectors;
-      float* k0 = m + channels;
+      const float* m = saved.vectors;
+      float* k0 = saved.gradient_vectors(channels);
       float* k1 = k0 + channels;
       float* k2 = k1 + channels;
       double* sum_dy = sums + groups.first_part(g) * row;
@@ -189,31 +186,40 @@ class TrainedBatchNormalization final : public BatchNormalization {
       float* dx = c.dx() + (begin - c.tile.begin) * shape_.size();
       float* columns = inner() == 1 ? dx : reinterpret_cast<float*>(c.scratch);
       const int64_t n = channels();
-      const float* m = MakeSaved(c, group).vectors;
-      c.step.kernels->normalize_backward(dy, x, samples * positions(), n, m, m + n, m + 2 * n,
-                                         m + 3 * n, columns);
+      const float* k0 = MakeSaved(c, group).gradient_vectors(n);
+      c.step.kernels->normalize_backward(dy, x, samples * positions(), n, Map(c, group), k0, k0 + n,
+                                         k0 + 2 * n, columns);
       FromColumns(columns, samples, dx);
     });
   }
 
  private:
-  // Of a group of shards: {mean, variance} in double and the three vectors of the affine map; in
-  // backward the four vectors of its gradient in the place of those.
+  // Of a group of shards: {mean, variance} in double, the three vectors of the affine map, then
+  // those of its gradient.
   struct Saved {
     double* count;
     double* mean;
     double* variance;
     float* vectors;
+
+    float* gradient_vectors(int64_t channels) const { return vectors + 3 * channels; }
   };
   int64_t SavedGroupBytes() const {
-    return (channels() * static_cast<int64_t>(2 * sizeof(double) + 4 * sizeof(float)) +
+    return (channels() * static_cast<int64_t>(2 * sizeof(double) + 6 * sizeof(float)) +
             static_cast<int64_t>(sizeof(double)));
   }
   Saved MakeSaved(const LayerContext& c, int group) const {
     double* mean = reinterpret_cast<double*>(c.saved + group * SavedGroupBytes());
     double* variance = mean + channels();
     float* vectors = reinterpret_cast<float*>(variance + channels());
-    return {reinterpret_cast<double*>(vectors + 4 * channels()), mean, variance, vectors};
+    return {reinterpret_cast<double*>(vectors + 6 * channels()), mean, variance, vectors};
+  }
+
+  // For the backward kernels: with a and b only if dy is yet to go through the ReLU.
+  kernels::ChannelMap Map(const BackwardContext& c, int group) const {
+    const float* m = MakeSaved(c, group).vectors;
+    if (!c.relu) return {m};
+    return {m, m + channels(), m + 2 * channels()};
   }
 
   int64_t Groups(const Capacity& capacity) const {

@@ -60,6 +60,7 @@ class Planner {
     plan_.needs_gradient.resize(nodes_ + 1);
     plan_.last_reader.resize(nodes_ + 1, -1);
     plan_.applied_relu.resize(nodes_, -1);
+    plan_.reverts_relu.resize(nodes_);
     for (int i = 0; i < nodes_; ++i) {
       plan_.adds_gradient.push_back(traits(i).adds_gradient);
       plan_.storage[i + 1] = IsView(i) ? plan_.storage[node(i).inputs[0]] : i + 1;
@@ -86,6 +87,13 @@ class Planner {
     return applies ? value - 1 : -1;
   }
 
+  // Whether node i is a ReLU of which nobody calls anything.
+  bool IsReverted(int i) const {
+    if (!traits(i).is_relu) return false;
+    const int value = plan_.storage[node(i).inputs[0]];
+    return value > 0 && plan_.applied_relu[value - 1] == i && plan_.reverts_relu[value - 1];
+  }
+
   // A node runs in the phase of its inputs unless something must be known of the whole batch first,
   // or it belongs to the other kind of phase.
   void ScheduleForward() {
@@ -93,6 +101,7 @@ class Planner {
       if (IsView(i)) continue;
       if (const int producer = AppliesRelu(i); producer >= 0) {
         plan_.applied_relu[producer] = i;
+        plan_.reverts_relu[producer] = traits(producer).reverts_relu;
         forward_phase_[i] = forward_phase_[producer];
         continue;
       }
@@ -135,6 +144,8 @@ class Planner {
       }
       backward_phase_[i] = phase;
       gather_phase_[i] = ready;
+      if (IsReverted(i)) continue;
+      if (plan_.reverts_relu[i]) last_backward_phase_[plan_.applied_relu[i]] = phase;
       if (traits.synchronizes) {
         const int spreader = CheapReader(i);
         if (spreader >= 0) {
@@ -177,6 +188,9 @@ class Planner {
         }
         phase.tile_samples = std::clamp<int64_t>(Network::kTileBytes / sample_bytes,
                                                  phase.rows ? kLeastRows : 1, kMostSamples);
+        if (const int64_t chunk = phase.chunk_samples; chunk > 0 && phase.tile_samples > chunk) {
+          phase.tile_samples -= phase.tile_samples % chunk;
+        }
         phase.tile_samples = std::min(phase.tile_samples, std::max<int64_t>(1, capacity_.samples));
       }
     }
@@ -249,7 +263,7 @@ class Planner {
         Extend(piece, BackwardTime(backward_phase_[reader]));
       }
     }
-    if (v > 0 && RunsBackward(v - 1) && traits(v - 1).backward_reads_y) {
+    if (v > 0 && RunsBackward(v - 1) && traits(v - 1).backward_reads_y && !IsReverted(v - 1)) {
       Extend(piece, BackwardTime(backward_phase_[v - 1]));
     }
     if (v == Output()) Extend(piece, turn);
@@ -259,6 +273,7 @@ class Planner {
 
   void PlaceGradient(int v, int turn) {
     const int producer = v - 1;
+    if (plan_.OutputGradient(producer) != v) return;
     ArenaPiece piece = {.bytes = capacity_.samples * SampleBytes(v)};
     piece.first = piece.last = LastBackwardTime(producer);
     for (int reader : readers_[v]) Extend(piece, BackwardTime(backward_phase_[reader]));
@@ -323,7 +338,7 @@ class Planner {
           const bool backward = call.call >= Call::kGatherBackward;
           int64_t added = 0;
           for (size_t k = 0; k <= n.inputs.size(); ++k) {
-            const int own = backward ? call.node + 1 : plan_.Output(call.node);
+            const int own = backward ? plan_.OutputGradient(call.node) : plan_.Output(call.node);
             const int v = k == 0 ? own : plan_.storage[n.inputs[k - 1]];
             const int64_t bytes = phase.tile_samples * SampleBytes(v);
             const bool adds = k > 0 && backward && plan_.Adds(call.node, v);

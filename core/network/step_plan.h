@@ -54,8 +54,12 @@ struct StepPlan {
   std::vector<int> storage;
   // By node: the ReLU that it applies itself, whose Forward is not called then; -1: none.
   std::vector<int> applied_relu;
+  // By node: whether it also reverts that ReLU, whose Backward is not called then.
+  std::vector<bool> reverts_relu;
   // The value that a node's Forward writes.
   int Output(int node) const { return (applied_relu[node] >= 0 ? applied_relu[node] : node) + 1; }
+  // The value whose gradient its backward calls read.
+  int OutputGradient(int node) const { return reverts_relu[node] ? Output(node) : node + 1; }
 
   // By value: whether parameters that learn lie above it, and the node that reads it last. The
   // value's readers add up its gradient from the last one, which stores, to the first.

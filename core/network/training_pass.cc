@@ -14,6 +14,9 @@ constexpr int64_t kPiecesAThread = 4;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Of as few equal parts of n > 0 as are no larger than `most`.
+int64_t EvenPart(int64_t n, int64_t most) { return CeilDiv(n, CeilDiv(n, most)); }
+
 // Values in the parameters whose gradients are of this kind.
 int64_t SizeOfKind(const Network& network, GradientKind kind) {
   int64_t size = 0;
@@ -118,7 +121,7 @@ void TrainingPass::Pack(const StepContext& step, Pass pass) {
 }
 
 // Ranges of samples, each for one thread to take through a phase: small enough that all threads
-// have some, whole chunks where there are chunks.
+// have some, whole chunks where there are chunks, and of about the same size.
 void TrainingPass::CutTiles(const Batch& batch, int threads, const Phase& phase) {
   const int64_t unit = std::max<int64_t>(1, phase.chunk_samples);
   int64_t most = phase.tile_samples;
@@ -128,8 +131,10 @@ void TrainingPass::CutTiles(const Batch& batch, int threads, const Phase& phase)
   most = CeilDiv(most, unit) * unit;
   work_.clear();
   const auto cut = [&](int64_t begin, int64_t end, int shard) {
-    for (int64_t n = begin; n < end; n += most) {
-      work_.push_back({n, std::min(most, end - n), shard});
+    if (begin == end) return;
+    const int64_t size = CeilDiv(EvenPart(end - begin, most), unit) * unit;
+    for (int64_t n = begin; n < end; n += size) {
+      work_.push_back({n, std::min(size, end - n), shard});
     }
   };
   if (phase.chunk_samples == 0) {
@@ -144,9 +149,9 @@ void TrainingPass::RunPhase(const StepContext& step, const Phase& phase, const L
   CutTiles(*step.batch, step.pool->threads(), phase);
   step.pool->ParallelFor(std::ssize(work_), [&](int64_t i, int thread) {
     const Tile& range = work_[i];
-    for (int64_t n = 0; n < range.samples; n += phase.tile_samples) {
-      const Tile tile = {range.begin + n, std::min(phase.tile_samples, range.samples - n),
-                         range.shard};
+    const int64_t size = EvenPart(range.samples, phase.tile_samples);
+    for (int64_t n = 0; n < range.samples; n += size) {
+      const Tile tile = {range.begin + n, std::min(size, range.samples - n), range.shard};
       if (load != nullptr) LoadTile(tile, thread, *load);
       for (const PlannedCall& call : phase.tile_calls) Run(step, call, tile, thread, watcher);
     }
@@ -250,6 +255,7 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
     }
   }
   const int value = call.node + 1;
+  const int after = plan_.OutputGradient(call.node);
   const BackwardContext context = {
       {.step = step,
        .tile = tile,
@@ -261,7 +267,7 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
        .logits = logits_[call.node]},
       inputs[0],
       At(plan_.values[value], value, tile, thread),
-      At(plan_.gradients[value], value, tile, thread),
+      At(plan_.gradients[after], after, tile, thread),
       std::span(computed).first(node.inputs.size()),
       adds,
       std::span(gradient_).subspan(node.first_parameter, node.parameter_count),
@@ -269,7 +275,8 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
       std::span(sum_).subspan(node.first_parameter, node.parameter_count),
       sums_size_,
       std::span(inputs).first(node.inputs.size()),
-      node.trainable};
+      node.trainable,
+      plan_.reverts_relu[call.node]};
   switch (call.call) {
     case Call::kGatherBackward:
       return node.layer->GatherBackward(context);

@@ -54,8 +54,7 @@ double TrainingLoss::SumOverBatch(const StepContext& step, const float* values) 
   for (size_t i = 0; i < node_counts_.size(); ++i) {
     node_counts_[i] = step.batch->node_samples(step.batch->nodes[i]);
   }
-  CombineNodeSums(step, values, nullptr, nullptr, 1, 1, 1, block_sums_.data(), node_sums_.data(),
-                  1);
+  CombineNodeSums(step, values, nullptr, 1, 1, 1, block_sums_.data(), node_sums_.data(), 1);
   step.collective->CombineSums(1, node_sums_, node_counts_);
   return node_sums_[0];
 }

@@ -279,17 +279,17 @@ class Bench {
           {"block_sums of dy and dy * (x - m)", 2,
            [=](const KernelTable& t) {
              blocks([&](int64_t i, int64_t n) {
-               t.block_sums(y.get() + i, x.get() + i, m, n, channels, s, s + channels);
+               t.block_sums(y.get() + i, x.get() + i, {m}, n, channels, s, s + channels);
              });
            }},
           {"normalize", 2,
            [=](const KernelTable& t) {
-             t.normalize(x.get(), rows, channels, m, m + 1024, m + 2048, false, out.get());
+             t.normalize(x.get(), rows, channels, {m, m + 1024, m + 2048}, false, out.get());
            }},
           {"normalize_backward", 3,
            [=](const KernelTable& t) {
-             t.normalize_backward(y.get(), x.get(), rows, channels, m, m + 512, m + 1024, m + 2048,
-                                  out.get());
+             t.normalize_backward(y.get(), x.get(), rows, channels, {m}, m + 512, m + 1024,
+                                  m + 2048, out.get());
            }},
           {"add", 3,
            [=](const KernelTable& t) {

@@ -31,11 +31,11 @@ TEST(SelfTest, NamesTheKernelsWithOtherBits) {
   KernelTable table = *Kernels();
   table.name = "broken";
   // Two roundings instead of one.
-  table.normalize = [](const float* x, int64_t rows, int64_t channels, const float* m,
-                       const float* a, const float* b, bool, float* y) {
+  table.normalize = [](const float* x, int64_t rows, int64_t channels, const ChannelMap& map, bool,
+                       float* y) {
     for (int64_t i = 0; i < rows * channels; ++i) {
       const int64_t c = i % channels;
-      y[i] = (x[i] - m[c]) * a[c] + b[c];
+      y[i] = (x[i] - map.m[c]) * map.a[c] + map.b[c];
     }
   };
   ExpectRefused(table, "with the kernels for broken: normalize gives ");

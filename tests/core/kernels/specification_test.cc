@@ -263,23 +263,28 @@ TEST(Specification, Conv2D) {
 
 TEST(Specification, BatchNormalization) {
   std::mt19937 random(3);
-  for (auto [shape, samples, mean] : {std::tuple<Shape, int64_t, float>{{1}, 1, 0.0f},
-                                      {{64}, 129, 0.0f},
-                                      {{10}, 700, 100.0f},
-                                      {{5, 5, 33}, 9, -3.0f},
-                                      {{13, 13, 3}, 5, 1000.0f}}) {
-    const LayerRun run(R"({"batch_normalization": {"momentum": 0.9}})", shape);
+  for (auto [shape, samples, mean, relu] :
+       {std::tuple<Shape, int64_t, float, bool>{{1}, 1, 0.0f, false},
+        {{64}, 129, 0.0f, false},
+        {{10}, 700, 100.0f, false},
+        {{10}, 300, 1.0f, true},
+        {{5, 5, 33}, 9, -3.0f, false},
+        {{6, 5, 37}, 9, -3.0f, true},
+        {{13, 13, 3}, 5, 1000.0f, false},
+        {{12, 12, 64}, 5, 10.0f, true}}) {
+    LayerRun run(R"({"batch_normalization": {"momentum": 0.9}})", shape);
+    run.relu = relu;
     const int64_t channels = shape.channels();
     const int64_t positions = shape.positions();
     const Floats x = RandomFloats(random, samples * shape.size(), mean);
-    const Floats dy = RandomFloats(random, samples * shape.size());
+    const Floats dy_after = RandomFloats(random, samples * shape.size());
     const std::vector<Floats> p = RandomTensors(random, run.layer->parameters());
     const std::vector<Floats> b = RandomTensors(random, run.layer->buffers(), 2.0f);
     const Bounds shards = RandomShards(random, samples);
     const auto count = static_cast<double>(samples * positions);
     const double epsilon = 1e-3;
 
-    Floats y(x.size()), infer(x.size()), dx(x.size());
+    Floats y(x.size()), infer(x.size()), dy = dy_after, dx(x.size());
     std::vector<Floats> gradients(2, Floats(channels));
     std::vector<Floats> buffers(2, Floats(channels));
     for (int64_t c = 0; c < channels; ++c) {
@@ -293,10 +298,16 @@ TEST(Specification, BatchNormalization) {
         const float m = static_cast<float>(mu);
         const float a = static_cast<float>(p[0][c] / std::sqrt(var + epsilon));
         const float beta = static_cast<float>(p[1][c] + (m - mu) * a);
-        for (size_t i = c; i < x.size(); i += channels) out[i] = std::fma(x[i] - m, a, beta);
+        for (size_t i = c; i < x.size(); i += channels) {
+          out[i] = std::fma(x[i] - m, a, beta);
+          if (relu && 0.0f > out[i]) out[i] = 0.0f;
+        }
       };
       apply(moments.mean, variance, y);
       apply(b[0][c], b[1][c], infer);
+      for (size_t i = c; i < x.size(); i += channels) {
+        if (relu && !(y[i] > 0)) dy[i] = 0.0f;
+      }
 
       const float m = static_cast<float>(moments.mean);
       const double s1 = specification::BatchSum(
@@ -318,9 +329,9 @@ TEST(Specification, BatchNormalization) {
       gradients[1][c] = static_cast<float>(s1);
     }
     SCOPED_TRACE(absl::StrCat(positions, " positions, ", channels, " channels, ", samples,
-                              " samples, ", shards.size() - 1, " shards"));
+                              " samples, ", shards.size() - 1, " shards", relu ? ", ReLU" : ""));
     ForEachMachine([&](const kernels::KernelTable* kernels, int threads) {
-      const LayerRun::Result r = run.Run(kernels, threads, shards, x, dy, p, b);
+      const LayerRun::Result r = run.Run(kernels, threads, shards, x, dy_after, p, b);
       EXPECT_TRUE(SameBits(y, r.y)) << "y";
       EXPECT_TRUE(SameBits(infer, r.infer)) << "inference";
       EXPECT_TRUE(SameBits(dx, r.dx)) << "dx";

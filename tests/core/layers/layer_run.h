@@ -131,7 +131,7 @@ struct LayerRun {
     Pack({kernels, Pass::kInference, parameter, old_buffer, infer_packed.data()});
     const std::vector<const float*> infer_inputs = tile_pointers(x.data(), whole);
     layer->Infer({kernels, batch.samples, infer_inputs, result.infer.data(), parameter,
-                  infer_packed.data(), infer_scratch.data(), false});
+                  infer_packed.data(), infer_scratch.data(), false, relu});
 
     {
       AlignedBuffer<std::byte> packed(layer->packed_bytes(Pass::kForward));
@@ -143,7 +143,7 @@ struct LayerRun {
                              scratch.data() + thread * scratch_bytes, false},
                             tile_inputs,
                             result.y.data() + tile.begin * out,
-                            false,
+                            relu,
                             buffer});
       };
       ForTiles(pool, shards, tile_samples,
@@ -171,7 +171,9 @@ struct LayerRun {
                           0,
                           sum,
                           0,
-                          tile_inputs});
+                          tile_inputs,
+                          /*trainable=*/true,
+                          relu && layer->traits().reverts_relu});
     };
     ForTiles(pool, shards, tile_samples,
              [&](const Tile& tile, int thread) { call(&Layer::GatherBackward, tile, thread); });
@@ -212,6 +214,7 @@ struct LayerRun {
   }
 
  public:
+  bool relu = false;  // applied and, where traits() says so, reverted by the layer
   v1::Layer spec;
   Shape shape;                // of the first input
   std::vector<Shape> inputs;  // of all

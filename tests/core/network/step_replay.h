@@ -92,6 +92,14 @@ class StepReplay {
     return true;
   }
 
+  // Whether that node takes the gradient through it, too.
+  bool IsReverted(int i) const {
+    const int v = storage_[node(i).inputs[0]];
+    if (!IsApplied(i) || !plan_.reverts_relu[v - 1]) return false;
+    EXPECT_TRUE(traits(v - 1).reverts_relu) << node(i).name;
+    return true;
+  }
+
   // Every call of every layer exactly once, but that a layer which only spreads out its gradient
   // may do so a second time.
   void CheckCalls() const {
@@ -122,7 +130,7 @@ class StepReplay {
       expect(Call::kForward, called && !IsApplied(i));
       expect(Call::kGatherBackward, synchronizes && backward);
       expect(Call::kCombineBackward, synchronizes && backward);
-      expect(Call::kBackward, backward);
+      expect(Call::kBackward, backward && !IsReverted(i));
       expect(Call::kFinishBackward, backward && node(i).trainable);
     }
   }
@@ -200,8 +208,9 @@ class StepReplay {
 
   void RunBackward(int i, int64_t n, const std::string& name) {
     const LayerTraits traits = this->traits(i);
-    const Place& own = plan_.gradients[i + 1];
-    const int dy = gradients_[i + 1][n];
+    const int output = plan_.OutputGradient(i);
+    const Place& own = plan_.gradients[output];
+    const int dy = gradients_[output][n];
     bool computes = false;
     for (int input : node(i).inputs) {
       const int v = storage_[input];
@@ -228,7 +237,7 @@ class StepReplay {
       Write(place, v, n, gradients_[v][n]);
     }
     if (computes) Load(plan_.backward_packed[i], name);
-    if (traits.overwrites_dy) Write(own, i + 1, n, gradients_[i + 1][n]);
+    if (traits.overwrites_dy) Write(own, output, n, gradients_[output][n]);
   }
 
   void ReadInputs(int i, int64_t begin, int64_t end, const std::string& name) {
@@ -244,10 +253,11 @@ class StepReplay {
   void ReadForBackward(int i, int64_t begin, int64_t end, const std::string& name) {
     const LayerTraits traits = this->traits(i);
     const int x = storage_[node(i).inputs[0]];
-    const std::vector<int> descending(readers_[i + 1].rbegin(), readers_[i + 1].rend());
+    const int dy = plan_.OutputGradient(i);
+    const std::vector<int> descending(readers_[dy].rbegin(), readers_[dy].rend());
     for (int64_t n = begin; n < end; ++n) {
-      EXPECT_EQ(summands_[i + 1][n], descending) << name << ": its gradient is not the whole sum";
-      Read(plan_.gradients[i + 1], i + 1, n, gradients_[i + 1][n], name + " reads dy");
+      EXPECT_EQ(summands_[dy][n], descending) << name << ": its gradient is not the whole sum";
+      Read(plan_.gradients[dy], dy, n, gradients_[dy][n], name + " reads dy");
       if (traits.backward_reads_x) Read(plan_.values[x], x, n, values_[x][n], name + " reads x");
       if (traits.backward_reads_y) {
         Read(plan_.values[i + 1], i + 1, n, values_[i + 1][n], name + " reads y");
