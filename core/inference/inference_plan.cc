@@ -7,6 +7,10 @@ namespace {
 
 constexpr int64_t kFloat = sizeof(float);
 
+// Of a phase's values for a tile of samples: they fit a core's L2 cache. Larger ones are not
+// faster.
+constexpr int64_t kTileBytes = 256 << 10;
+
 int64_t RoundUp(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // How often each value is read.
@@ -93,8 +97,7 @@ InferencePlan::InferencePlan(const Network& network) {
       }
     }
     phase.tile_samples =
-        rows ? kPartSamples
-             : std::clamp<int64_t>(Network::kTileBytes / sample_bytes, 1, kPartSamples);
+        rows ? kPartSamples : std::clamp<int64_t>(kTileBytes / sample_bytes, 1, kPartSamples);
     for (const Call& call : phase.calls) {
       const Layer& layer = *network.nodes()[call.node].layer;
       scratch = std::max(scratch, layer.infer_scratch_bytes(phase.tile_samples));

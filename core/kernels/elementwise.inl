@@ -125,9 +125,9 @@ static void AddVectors(int64_t n, const float* a, const float* b, bool relu, flo
 static void ScaleUint8(const uint8_t* src, int64_t n, float scale, float offset, float* x) {
   const Vec s = Set(scale);
   const Vec o = Set(offset);
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) Store(x + i, Fma(LoadUint8(src + i), s, o));
-  for (; i < n; ++i) x[i] = __builtin_fmaf(static_cast<float>(src[i]), scale, offset);
+  ForVectors(n, [&](int64_t i, int lanes) {
+    StoreLanes(x + i, lanes, Fma(IntegersToFloats(LoadBytes(src + i, lanes)), s, o));
+  });
 }
 
 static void ScaleFloat(const float* src, int64_t n, float scale, float offset, float* x) {

@@ -23,6 +23,7 @@ namespace {
 #include "core/kernels/activations.inl"
 #include "core/kernels/losses.inl"
 #include "core/kernels/statistics.inl"
+#include "core/kernels/pooling.inl"
 #include "core/kernels/row_normalization.inl"
 
 }  // namespace

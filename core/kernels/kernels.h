@@ -126,6 +126,9 @@ struct PoolGeometry {
   // Rows and columns that the first window begins before the image. What is outside does not count;
   // every window has a pixel inside.
   int64_t pad_height = 0, pad_width = 0;
+
+  // Of the number of a tap: one where that is enough, which is less to keep of a step.
+  int winner_bytes() const { return pool_height * pool_width <= 256 ? 1 : 4; }
 };
 
 struct AdamStep {
@@ -212,11 +215,11 @@ struct KernelTable {
                                   int64_t columns, const float* gamma, const float* inverses,
                                   float* dx);
 
-  // One image [height, width, channels]. winners[i] is the number kh * pool_width + kw of the tap
-  // that y[i] comes from; null when nobody asks.
-  void (*max_pool)(const PoolGeometry& g, const float* x, float* y, int32_t* winners);
+  // One image [height, width, channels]. winners[i], an integer of winner_bytes(), is the number
+  // kh * pool_width + kw of the tap that y[i] comes from; null when nobody asks.
+  void (*max_pool)(const PoolGeometry& g, const float* x, float* y, std::byte* winners);
   // Writes all of dx: +0, to which each window adds its gradient at its winner.
-  void (*max_pool_backward)(const PoolGeometry& g, const int32_t* winners, const float* dy,
+  void (*max_pool_backward)(const PoolGeometry& g, const std::byte* winners, const float* dy,
                             float* dx);
   // y[c] = (x[0, c] + x[1, c] + ...) / positions (rule 3), and dx[i, c] = dy[c] / positions.
   void (*average_pool)(int64_t positions, int64_t channels, const float* x, float* y);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstddef>
 #include <iterator>
 #include <span>
 #include <string_view>
@@ -213,16 +214,19 @@ constexpr int64_t kPoolOut = kPool.out_height * kPool.out_width * kColumns;
 void MaxPool(Run& run) {
   const Floats x = run.Draw(kPoolIn);
   Floats y(kPoolOut);
-  std::vector<int32_t> winners(kPoolOut);
+  std::vector<std::byte> winners(kPoolOut);
   run.table.max_pool(kPool, x.data(), y.data(), winners.data());
   run.Add(y);
-  run.Add(winners);
+  std::vector<int32_t> taps(kPoolOut);
+  std::ranges::transform(winners, taps.begin(),
+                         [](std::byte b) { return std::to_integer<int32_t>(b); });
+  run.Add(taps);
 }
 
 void MaxPoolBackward(Run& run) {
   const Floats dy = run.Draw(kPoolOut);
-  std::vector<int32_t> winners(kPoolOut);
-  for (int32_t& winner : winners) winner = static_cast<int32_t>(run.Bits() % 6);
+  std::vector<std::byte> winners(kPoolOut);
+  for (std::byte& winner : winners) winner = static_cast<std::byte>(run.Bits() % 6);
   Floats dx(kPoolIn);
   run.table.max_pool_backward(kPool, winners.data(), dy.data(), dx.data());
   run.Add(dx);

@@ -49,7 +49,16 @@ static inline Mask Or(Mask a, Mask b) { return _mm256_or_ps(a, b); }
 static inline Vec Select(Mask m, Vec if_set, Vec otherwise) {
   return _mm256_blendv_ps(otherwise, if_set, m);
 }
-static inline Vec LoadUint8(const uint8_t* p) {
-  return _mm256_cvtepi32_ps(
-      _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+static inline Vec LoadBytes(const uint8_t* p, int n) {
+  uint64_t bytes = 0;
+  __builtin_memcpy(&bytes, p, n == kLanes ? kLanes : n);
+  return _mm256_castsi256_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(bytes))));
 }
+static inline void StoreBytes(uint8_t* p, int n, Vec x) {
+  const __m256i lanes = _mm256_castps_si256(x);
+  const __m128i halves =
+      _mm_packus_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+  const int64_t bytes = _mm_cvtsi128_si64(_mm_packus_epi16(halves, halves));
+  __builtin_memcpy(p, &bytes, n == kLanes ? kLanes : n);
+}
+static inline Vec IntegersToFloats(Vec x) { return _mm256_cvtepi32_ps(_mm256_castps_si256(x)); }

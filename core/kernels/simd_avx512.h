@@ -59,8 +59,18 @@ static inline Mask Or(Mask a, Mask b) { return static_cast<Mask>(a | b); }
 static inline Vec Select(Mask m, Vec if_set, Vec otherwise) {
   return _mm512_mask_blend_ps(m, otherwise, if_set);
 }
-// kLanes bytes as floats.
-static inline Vec LoadUint8(const uint8_t* p) {
-  return _mm512_cvtepi32_ps(
-      _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+// An integer in each of the first n lanes, 0 < n <= kLanes, from and to bytes.
+static inline Vec LoadBytes(const uint8_t* p, int n) {
+  const __m128i bytes = n == kLanes ? _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))
+                                    : _mm_maskz_loadu_epi8(FirstLanes(n), p);
+  return _mm512_castsi512_ps(_mm512_cvtepu8_epi32(bytes));
 }
+static inline void StoreBytes(uint8_t* p, int n, Vec x) {
+  const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_castps_si512(x));
+  if (n == kLanes) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+  } else {
+    _mm_mask_storeu_epi8(p, FirstLanes(n), bytes);
+  }
+}
+static inline Vec IntegersToFloats(Vec x) { return _mm512_cvtepi32_ps(_mm512_castps_si512(x)); }

@@ -16,7 +16,7 @@ class MaxPooling final : public Layer {
 
   // The winners.
   int64_t saved_bytes(const Capacity& capacity) const override {
-    return capacity.samples * out_size() * static_cast<int64_t>(sizeof(int32_t));
+    return capacity.samples * out_size() * g_.winner_bytes();
   }
 
   void Forward(const ForwardContext& c) const override {
@@ -40,8 +40,8 @@ class MaxPooling final : public Layer {
   }
 
  private:
-  int32_t* Winners(const LayerContext& c, int64_t n) const {
-    return reinterpret_cast<int32_t*>(c.saved) + (c.tile.begin + n) * out_size();
+  std::byte* Winners(const LayerContext& c, int64_t n) const {
+    return c.saved + (c.tile.begin + n) * out_size() * g_.winner_bytes();
   }
   int64_t in_size() const { return g_.height * g_.width * g_.channels; }
   int64_t out_size() const { return output_.size(); }

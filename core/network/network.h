@@ -59,11 +59,6 @@ struct FlatRange {
 class Network {
  public:
   static constexpr size_t kMaxInputs = 16;  // of a layer
-  // What the calls on a tile of samples may read and write, summed over the calls. Every call that
-  // touches a value counts it and few values live at once, so that they fit a core's L2 cache, or
-  // nearly: larger tiles win more by fewer borders of images, a contraction each, than they lose.
-  static constexpr int64_t kTileBytes = 3 << 20;
-
   struct Node {
     std::string name;
     std::string path;  // of its spec, for messages: "model.layers[3].conv2d"; empty at the edges

@@ -8,6 +8,11 @@ namespace {
 
 constexpr int64_t kFloat = sizeof(float);
 
+// What the calls on a tile of samples may read and write, summed over the calls. Every call that
+// touches a value counts it and few values live at once, so that they fit a core's L2 cache, or
+// nearly: larger tiles win more by fewer borders of images, a contraction each, than they lose.
+constexpr int64_t kTileBytes = 2 << 20;
+
 // The least samples of a tile of rows, which reads the weights once, and the most of any.
 constexpr int64_t kLeastRows = 32;
 constexpr int64_t kMostSamples = 256;
@@ -186,7 +191,7 @@ class Planner {
             phase.chunk_samples = std::max(phase.chunk_samples, n.layer->chunk_samples());
           }
         }
-        phase.tile_samples = std::clamp<int64_t>(Network::kTileBytes / sample_bytes,
+        phase.tile_samples = std::clamp<int64_t>(kTileBytes / sample_bytes,
                                                  phase.rows ? kLeastRows : 1, kMostSamples);
         if (const int64_t chunk = phase.chunk_samples; chunk > 0 && phase.tile_samples > chunk) {
           phase.tile_samples -= phase.tile_samples % chunk;

@@ -1,6 +1,8 @@
 #ifndef LOCKSTEP_CORE_TENSOR_ALIGNED_BUFFER_H_
 #define LOCKSTEP_CORE_TENSOR_ALIGNED_BUFFER_H_
 
+#include <sys/mman.h>
+
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -10,7 +12,9 @@
 
 namespace lockstep {
 
-// A fixed number of values, zero at first, starting on a cache line.
+// A fixed number of values, zero at first, starting on a cache line. A large one lies on huge pages
+// where the system has some: thousands of page faults would be half of the time until the first
+// step.
 template <typename T>
 class AlignedBuffer {
  public:
@@ -18,8 +22,11 @@ class AlignedBuffer {
   explicit AlignedBuffer(int64_t size) : size_(size) {
     if (size == 0) return;
     const size_t bytes = (static_cast<size_t>(size) * sizeof(T) + kLine - 1) / kLine * kLine;
-    data_.reset(static_cast<T*>(std::aligned_alloc(kLine, bytes)));
-    if (data_ == nullptr) throw std::bad_alloc();
+    const bool large = bytes >= kLarge;
+    void* memory = nullptr;
+    if (posix_memalign(&memory, large ? kHugePage : kLine, bytes) != 0) throw std::bad_alloc();
+    if (large) madvise(memory, bytes, MADV_HUGEPAGE);  // a wish, which may fail
+    data_.reset(static_cast<T*>(memory));
     std::memset(data_.get(), 0, bytes);
   }
 
@@ -31,6 +38,8 @@ class AlignedBuffer {
 
  private:
   static constexpr size_t kLine = 64;
+  static constexpr size_t kHugePage = 2 << 20;
+  static constexpr size_t kLarge = 4 * kHugePage;
   struct Free {
     void operator()(T* p) const { std::free(p); }
   };

@@ -3,6 +3,7 @@
 #include <grpcpp/create_channel.h>
 #include <grpcpp/security/credentials.h>
 #include <grpcpp/support/channel_arguments.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -31,6 +32,9 @@ namespace {
 
 // A worker may be started before its server.
 constexpr absl::Duration kConnectTimeout = absl::Seconds(30);
+
+// Buffers of at least so many bytes have mappings of their own.
+constexpr int kMappedBytes = 256 << 10;
 
 std::shared_ptr<grpc::Channel> MakeChannel(const std::string& server) {
   grpc::ChannelArguments arguments;
@@ -86,6 +90,11 @@ int ExitCode(const absl::Status& status) {
 }  // namespace
 
 int RunWorker(const WorkerOptions& options) {
+  // One heap, for a step allocates nothing that threads could contend for; and what is large
+  // returns to the system when it is freed: left alone, the threshold rises with the first such
+  // buffer.
+  mallopt(M_ARENA_MAX, 1);
+  mallopt(M_MMAP_THRESHOLD, kMappedBytes);
   if (options.die_with_parent) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     prctl(PR_SET_NAME, "lockstepd-work");  // the server started us as /proc/self/exe

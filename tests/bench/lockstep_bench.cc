@@ -122,15 +122,17 @@ class Training {
     Describe("y", y_, dataset);
     absl::StatusOr<JobPlan> plan = PlanJob(spec, dataset, nullptr, kMaxMemoryBytes);
     Check(plan.status());
-    shards_ = plan->spec.training().shards();
-    predicted_step_s_ = Explain(*plan, pool.threads(), MeasureCorePeaks()).step_ms() / 1e3;
-    auto trainer = Trainer::Create(*plan, {{x_}, {y_}}, std::nullopt, &pool);
+    plan_ = *std::move(plan);
+    auto trainer = Trainer::Create(plan_, {{x_}, {y_}}, std::nullopt, &pool);
     Check(trainer.status());
     trainer_ = *std::move(trainer);
   }
 
-  int shards() const { return shards_; }
-  double predicted_step_s() const { return predicted_step_s_; }
+  int shards() const { return plan_.spec.training().shards(); }
+  // Measures the machine first.
+  double PredictStepSeconds(int threads) const {
+    return Explain(plan_, threads, MeasureCorePeaks()).step_ms() / 1e3;
+  }
 
   void Step() {
     Check(trainer_->Step());
@@ -139,8 +141,7 @@ class Training {
 
  private:
   Tensor x_, y_;
-  int shards_;
-  double predicted_step_s_;
+  JobPlan plan_;
   std::unique_ptr<Trainer> trainer_;
 };
 
@@ -192,7 +193,7 @@ class Bench {
     const double steps = CallsPerSecond(seconds, [&] { training->Step(); });
     return absl::StrCat("{\"samples_per_s\": ", steps * static_cast<double>(batch),
                         ", \"predicted_samples_per_s\": ",
-                        static_cast<double>(batch) / training->predicted_step_s(),
+                        static_cast<double>(batch) / training->PredictStepSeconds(pool_.threads()),
                         ", \"shards\": ", training->shards(), "}");
   }
 
