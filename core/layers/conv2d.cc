@@ -30,9 +30,11 @@ class Conv2D final : public Layer {
   Shape output_shape() const override { return settings_.output; }
 
   LayerTraits traits() const override {
+    const bool finish_reads_dy = has_bias() && positions() == 1;
     LayerTraits traits = {.backward_reads_x = true,
+                          .dx_may_be_x = !finish_reads_dy,
                           .adds_gradient = true,
-                          .finish_reads_dy = has_bias() && positions() == 1};
+                          .finish_reads_dy = finish_reads_dy};
     activation_.AddTraits(&traits);
     return traits;
   }

@@ -179,6 +179,8 @@ struct LayerTraits {
   bool backward_reads_y = false;
   // Backward reads the packed weights even if nobody needs dx.
   bool backward_reads_packed = false;
+  // Backward is through with a tile's x before it writes dx, which may lie in its place.
+  bool dx_may_be_x = false;
   // Backward may change dy.
   bool overwrites_dy = false;
   // dx is dy for every input: Backward copies it to those that do not lie in the same place.
@@ -187,7 +189,7 @@ struct LayerTraits {
   bool cheap_backward = false;
   // Backward can add to dx (BackwardContext::adds); it has one input.
   bool adds_gradient = false;
-  // FinishBackward reads dy of the whole batch.
+  // FinishBackward reads dy of the whole batch, and x if Backward does.
   bool finish_reads_dy = false;
   // What it ends in; a loss can take over a softmax or sigmoid (LayerContext::logits).
   kernels::Activation final_activation = kernels::Activation::kLinear;

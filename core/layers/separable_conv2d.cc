@@ -24,6 +24,7 @@ class SeparableConv2D final : public Layer {
   LayerTraits traits() const override {
     LayerTraits traits = pointwise_->traits();
     traits.absorbs_affine = false;
+    traits.dx_may_be_x = false;
     traits.backward_reads_packed = true;
     return traits;
   }

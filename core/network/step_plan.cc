@@ -219,11 +219,17 @@ class Planner {
       if (plan_.needs_gradient[v]) PlaceGradient(v, turn);
     }
     ShareGradients();
+    std::vector<int> replaced;  // values by their gradients
     for (int v = 0; v <= nodes_; ++v) {
       if (plan_.storage[v] != v) continue;
       if (plan_.values[v].kind == Place::Kind::kBatch) pieces.push_back(&plan_.values[v].piece);
       if (gradient_of_[v] == v && plan_.gradients[v].kind == Place::Kind::kBatch) {
-        pieces.push_back(&plan_.gradients[v].piece);
+        if (ReplacesValue(v)) {
+          Extend(plan_.values[v].piece, plan_.gradients[v].piece.last);
+          replaced.push_back(v);
+        } else {
+          pieces.push_back(&plan_.gradients[v].piece);
+        }
       }
     }
     for (std::vector<ArenaPiece>* list :
@@ -256,6 +262,17 @@ class Planner {
       }
     }
     plan_.batch_bytes = PlanArena(pieces);
+    for (int v : replaced) plan_.gradients[v].piece.offset = plan_.values[v].piece.offset;
+  }
+
+  // Whether the gradient of a value, both of the whole batch, takes the value's place: for the one
+  // who reads the value last is its only reader, and allows it.
+  bool ReplacesValue(int v) const {
+    if (plan_.values[v].kind != Place::Kind::kBatch || readers_[v].size() != 1) return false;
+    const int producer = v - 1;
+    const bool is_read_after = traits(producer).backward_reads_y && !IsReverted(producer);
+    return traits(readers_[v][0]).dx_may_be_x && !is_read_after &&
+           plan_.values[v].piece.last <= plan_.gradients[v].piece.first;
   }
 
   void PlaceValue(int v, int turn) {

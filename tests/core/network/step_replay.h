@@ -234,6 +234,11 @@ class StepReplay {
         continue;
       }
       EXPECT_FALSE(in_place) << name << " writes its input's gradient over its own";
+      const Place& x = plan_.values[v];
+      if (place.kind == Place::Kind::kBatch && x.kind == Place::Kind::kBatch &&
+          place.piece.offset == x.piece.offset && traits.backward_reads_x) {
+        EXPECT_TRUE(traits.dx_may_be_x) << name << " writes its input's gradient over its input";
+      }
       Write(place, v, n, gradients_[v][n]);
     }
     if (computes) Load(plan_.backward_packed[i], name);
