@@ -131,6 +131,7 @@ int RunWorker(const WorkerOptions& options) {
                         {"attempt", message->attempt()},
                         {"trace_id", message->assignment().trace_id()}});
     LogLine(LogLevel::kInfo, "training");
+    malloc_trim(0);  // what the job before has left in the heap
     absl::Status status = RunAssignment(message->assignment(), threads, *cache, blobs, link);
     if (!status.ok()) {
       LogLine(LogLevel::kError, "cannot work on a job", {{"status", status}});
