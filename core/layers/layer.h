@@ -183,6 +183,9 @@ struct LayerTraits {
   bool dx_may_be_x = false;
   // Backward may change dy.
   bool overwrites_dy = false;
+  // Forward needs its x and what the layer saved, no more: rather than keeping y for the backward
+  // calls of its reader it may be called again.
+  bool cheap_forward = false;
   // dx is dy for every input: Backward copies it to those that do not lie in the same place.
   bool passes_gradient = false;
   // Backward only spreads out a smaller dy: rather than keeping dx it may be called again.

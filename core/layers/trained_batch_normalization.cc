@@ -23,6 +23,7 @@ class TrainedBatchNormalization final : public BatchNormalization {
     return {.synchronizes = true,
             .follows_statistics = true,
             .backward_reads_x = true,
+            .cheap_forward = true,
             // Single rows are summed when the batch is whole. An image whose channels are not its
             // last axis may be one.
             .finish_reads_dy = positions() == 1 && shape_.positions() > 1,

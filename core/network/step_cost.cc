@@ -63,6 +63,7 @@ CallCost CostOf(const Network& network, const StepPlan& plan, int index, Call ca
     case Call::kGatherForward:
       return {.sample_floats = x};
     case Call::kForward:
+    case Call::kForwardAgain:
       return {.sample_flops = flops, .sample_floats = x + y, .step_floats = weights};
     case Call::kGatherBackward:
       return {.sample_floats = x + y};

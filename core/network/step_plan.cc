@@ -160,6 +160,12 @@ class Planner {
         PhaseAt(plan_.backward, ready).tile_calls.push_back({i, Call::kGatherBackward});
         PhaseAt(plan_.backward, phase - 1).batch_calls.push_back({i, Call::kCombineBackward});
       }
+      for (int input : node(i).inputs) {
+        const int producer = CheapProducer(plan_.storage[input]);
+        if (producer >= 0) {
+          PhaseAt(plan_.backward, phase).tile_calls.push_back({producer, Call::kForwardAgain});
+        }
+      }
       PhaseAt(plan_.backward, phase).tile_calls.push_back({i, Call::kBackward});
       if (node(i).trainable) {
         PhaseAt(plan_.backward, phase).batch_calls.push_back({i, Call::kFinishBackward});
@@ -175,6 +181,22 @@ class Planner {
     const bool cheap =
         traits(reader).cheap_backward && SampleBytes(i + 1) > SampleBytes(reader + 1);
     return cheap ? reader : -1;
+  }
+
+  // The node whose Forward can be called again to save keeping the value for its only reader's
+  // Backward: the node keeps its x for its own. Else -1.
+  int CheapProducer(int v) const {
+    if (v == 0 || v == Output() || readers_[v].size() != 1) return -1;
+    int producer = v - 1;
+    if (IsReverted(producer)) producer = plan_.storage[node(producer).inputs[0]] - 1;
+    const int reader = readers_[v][0];
+    const bool cheap = plan_.Output(producer) == v && traits(producer).cheap_forward &&
+                       RunsBackward(producer) && traits(producer).backward_reads_x &&
+                       !traits(producer).backward_reads_y;
+    const bool reads_once = RunsBackward(reader) && traits(reader).backward_reads_x &&
+                            !traits(reader).finish_reads_dy && !traits(reader).synchronizes;
+    return cheap && reads_once && forward_phase_[reader] == forward_phase_[producer] ? producer
+                                                                                     : -1;
   }
 
   void SizeTiles() {
@@ -211,6 +233,7 @@ class Planner {
     const int turn = BackwardTime(0);
     const int end = BackwardTime(static_cast<int>(plan_.backward.size()));
     plan_.values.resize(nodes_ + 1);
+    plan_.backward_values.resize(nodes_ + 1);
     plan_.gradients.resize(nodes_ + 1);
     std::vector<ArenaPiece*> pieces;
     for (int v = 0; v <= nodes_; ++v) {
@@ -262,6 +285,10 @@ class Planner {
       }
     }
     plan_.batch_bytes = PlanArena(pieces);
+    for (int v = 0; v <= nodes_; ++v) {
+      plan_.backward_values[v] =
+          CheapProducer(v) < 0 ? plan_.values[v] : Place{Place::Kind::kTile, {}};
+    }
     for (int v : replaced) plan_.gradients[v].piece.offset = plan_.values[v].piece.offset;
   }
 
@@ -281,7 +308,7 @@ class Planner {
     piece.first = piece.last = v == 0 ? 0 : forward_phase_[v - 1];
     for (int reader : readers_[v]) {
       Extend(piece, forward_phase_[reader]);
-      if (RunsBackward(reader) && traits(reader).backward_reads_x) {
+      if (RunsBackward(reader) && traits(reader).backward_reads_x && CheapProducer(v) < 0) {
         Extend(piece, BackwardTime(backward_phase_[reader]));
       }
     }
@@ -353,6 +380,15 @@ class Planner {
     int64_t scratch = 0;
     std::vector<ArenaPiece*> pieces;
     int time = 0;
+    const auto use = [&](Place& place, int64_t bytes) {
+      if (place.kind != Place::Kind::kTile) return;
+      if (std::find(pieces.begin(), pieces.end(), &place.piece) == pieces.end()) {
+        place.piece = {.bytes = 0, .first = time, .last = time};
+        pieces.push_back(&place.piece);
+      }
+      place.piece.bytes = std::max(place.piece.bytes, bytes);
+      Extend(place.piece, time);
+    };
     for (std::vector<Phase>* phases : {&plan_.forward, &plan_.backward}) {
       for (const Phase& phase : *phases) {
         for (const PlannedCall& call : phase.tile_calls) {
@@ -365,14 +401,15 @@ class Planner {
             const int64_t bytes = phase.tile_samples * SampleBytes(v);
             const bool adds = k > 0 && backward && plan_.Adds(call.node, v);
             if (adds && !plan_.adds_gradient[call.node]) added += RoundUp(bytes);
-            Place& place = backward ? plan_.gradients[gradient_of_[v]] : plan_.values[v];
-            if (place.kind != Place::Kind::kTile) continue;
-            if (std::find(pieces.begin(), pieces.end(), &place.piece) == pieces.end()) {
-              place.piece = {.bytes = 0, .first = time, .last = time};
-              pieces.push_back(&place.piece);
+            const bool again = CheapProducer(v) >= 0;
+            if (call.call == Call::kForwardAgain) {
+              if (again) use(plan_.backward_values[v], bytes);
+            } else if (backward) {
+              use(plan_.gradients[gradient_of_[v]], bytes);
+              if (again && k > 0) use(plan_.backward_values[v], bytes);
+            } else {
+              use(plan_.values[v], bytes);
             }
-            place.piece.bytes = std::max(place.piece.bytes, bytes);
-            Extend(place.piece, time);
           }
           scratch = std::max(scratch, added + n.layer->scratch_bytes(phase.tile_samples));
           ++time;

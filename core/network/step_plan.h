@@ -14,6 +14,7 @@ enum class Call {
   kGatherForward,
   kCombineForward,
   kForward,
+  kForwardAgain,  // the same in the backward pass, for a value that was not kept
   kGatherBackward,
   kCombineBackward,
   kBackward,
@@ -72,8 +73,9 @@ struct StepPlan {
 
   std::vector<Phase> forward;
   std::vector<Phase> backward;
-  // By value.
+  // By value; backward calls read values where backward_values says.
   std::vector<Place> values;
+  std::vector<Place> backward_values;
   std::vector<Place> gradients;
   // By node; forward_sums and backward_sums by phase, so that both reuse what is free.
   std::vector<ArenaPiece> forward_packed, backward_packed, saved, forward_sums, backward_sums;

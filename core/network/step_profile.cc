@@ -27,6 +27,8 @@ const char* PhaseName(Call call) {
       return "forward sums";
     case Call::kForward:
       return "forward";
+    case Call::kForwardAgain:
+      return "forward again";
     case Call::kGatherBackward:
     case Call::kCombineBackward:
       return "backward sums";

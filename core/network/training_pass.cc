@@ -199,6 +199,7 @@ void TrainingPass::RunForward(const StepContext& step, const PlannedCall& call, 
     inputs[i] = At(plan_.values[value], value, tile, thread);
   }
   const int output = plan_.Output(call.node);
+  const bool again = call.call == Call::kForwardAgain;
   const ForwardContext context = {
       {.step = step,
        .tile = tile,
@@ -209,7 +210,7 @@ void TrainingPass::RunForward(const StepContext& step, const PlannedCall& call, 
        .scratch = ThreadMemory(thread) + plan_.scratch_offset,
        .logits = logits_[call.node]},
       std::span(inputs).first(node.inputs.size()),
-      At(plan_.values[output], output, tile, thread),
+      At((again ? plan_.backward_values : plan_.values)[output], output, tile, thread),
       plan_.applied_relu[call.node] >= 0,
       std::span(buffer_).subspan(node.first_buffer, node.buffer_count)};
   switch (call.call) {
@@ -241,7 +242,7 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
   bool adds = false;
   for (size_t i = 0; i < node.inputs.size(); ++i) {
     const int value = plan_.storage[node.inputs[i]];
-    inputs[i] = At(plan_.values[value], value, tile, thread);
+    inputs[i] = At(plan_.backward_values[value], value, tile, thread);
     gradients[i] = computed[i] = At(plan_.gradients[value], value, tile, thread);
     if (call.call != Call::kBackward || !plan_.Adds(call.node, value)) continue;
     if (plan_.adds_gradient[call.node]) {
@@ -266,7 +267,7 @@ void TrainingPass::RunBackward(const StepContext& step, const PlannedCall& call,
        .scratch = scratch,
        .logits = logits_[call.node]},
       inputs[0],
-      At(plan_.values[value], value, tile, thread),
+      At(plan_.backward_values[value], value, tile, thread),
       At(plan_.gradients[after], after, tile, thread),
       std::span(computed).first(node.inputs.size()),
       adds,

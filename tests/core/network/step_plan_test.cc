@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -116,6 +117,28 @@ TEST(StepPlan, OfLayersAboveAllWeights) {
   ReplayLayers(
       R"({"activation": {"activation": "relu"}}, )" + Named("a", kConv, R"("activation")") +
       Named("b", R"("add": {})", R"("a", "activation")") + Named("c", kNorm, R"("b")") + kTail);
+}
+
+// What a step keeps is most of its memory: normalized values behind a convolution need not be, and
+// the gradient of a pooled image takes the image's place.
+TEST(StepPlan, KeepsNeitherWhatBatchNormCanRepeatNorAnImageBesideItsGradient) {
+  const std::string conv = "{" + kLinear + "}, ";
+  const std::string norm = "{" + kNorm + "}, ";
+  const Network network = BuildNetwork(R"({"inputs": [{"shape": [6, 6, 4]}], "layers": [)" + conv +
+                                       norm + R"({"activation": {"activation": "relu"}}, )" + conv +
+                                       norm + R"({"max_pooling2d": {}}, )" + conv + kTail + "]}");
+  const StepPlan plan(network, {4, 1, 1});
+  const auto value = [&](const std::string& name) {
+    return std::ranges::find(network.nodes(), name, &Network::Node::name) -
+           network.nodes().begin() + 1;
+  };
+  const int64_t normalized = value("activation");
+  EXPECT_EQ(plan.values[normalized].kind, Place::Kind::kTile);
+  EXPECT_EQ(plan.backward_values[normalized].kind, Place::Kind::kTile);
+  const int64_t pooled = value("max_pooling2d");
+  EXPECT_EQ(plan.values[pooled].kind, Place::Kind::kBatch);
+  EXPECT_EQ(plan.gradients[pooled].kind, Place::Kind::kBatch);
+  EXPECT_EQ(plan.gradients[pooled].piece.offset, plan.values[pooled].piece.offset);
 }
 
 TEST(StepPlan, OfRandomGraphs) {

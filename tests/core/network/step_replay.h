@@ -128,6 +128,8 @@ class StepReplay {
       expect(Call::kGatherForward, synchronizes);
       expect(Call::kCombineForward, synchronizes);
       expect(Call::kForward, called && !IsApplied(i));
+      if (!traits(i).cheap_forward) expect(Call::kForwardAgain, false);
+      EXPECT_LE(calls[std::pair(i, Call::kForwardAgain)], 1) << node(i).name;
       expect(Call::kGatherBackward, synchronizes && backward);
       expect(Call::kCombineBackward, synchronizes && backward);
       expect(Call::kBackward, backward && !IsReverted(i));
@@ -171,11 +173,14 @@ class StepReplay {
         Store(plan_.saved[i]);
         return;
       case Call::kForward:
+      case Call::kForwardAgain:
         ReadInputs(i, begin, end, name);
         Load(plan_.forward_packed[i], name);
         traits.synchronizes ? Load(plan_.saved[i], name) : Continue(plan_.saved[i], name);
         for (int64_t n = begin; n < end; ++n) {
-          Write(plan_.values[plan_.Output(i)], plan_.Output(i), n, values_[plan_.Output(i)][n]);
+          const int y = plan_.Output(i);
+          const bool again = call.call == Call::kForwardAgain;
+          Write((again ? plan_.backward_values : plan_.values)[y], y, n, values_[y][n]);
         }
         CheckScratch(call);
         return;
@@ -263,9 +268,11 @@ class StepReplay {
     for (int64_t n = begin; n < end; ++n) {
       EXPECT_EQ(summands_[dy][n], descending) << name << ": its gradient is not the whole sum";
       Read(plan_.gradients[dy], dy, n, gradients_[dy][n], name + " reads dy");
-      if (traits.backward_reads_x) Read(plan_.values[x], x, n, values_[x][n], name + " reads x");
+      if (traits.backward_reads_x) {
+        Read(plan_.backward_values[x], x, n, values_[x][n], name + " reads x");
+      }
       if (traits.backward_reads_y) {
-        Read(plan_.values[i + 1], i + 1, n, values_[i + 1][n], name + " reads y");
+        Read(plan_.backward_values[i + 1], i + 1, n, values_[i + 1][n], name + " reads y");
       }
     }
   }
@@ -335,9 +342,9 @@ class StepReplay {
   }
 
   std::string Name(const PlannedCall& call) const {
-    static constexpr const char* kCalls[] = {"GatherForward",  "CombineForward",  "Forward",
-                                             "GatherBackward", "CombineBackward", "Backward",
-                                             "FinishBackward"};
+    static constexpr const char* kCalls[] = {"GatherForward", "CombineForward", "Forward",
+                                             "ForwardAgain",  "GatherBackward", "CombineBackward",
+                                             "Backward",      "FinishBackward"};
     return node(call.node).name + "." + kCalls[static_cast<int>(call.call)];
   }
 

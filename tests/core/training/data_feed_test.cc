@@ -50,6 +50,7 @@ Tensor Counting(DType dtype, std::vector<int64_t> shape) {
 // Of one output with so many values.
 std::vector<Objective> Objectives(const char* loss, int64_t columns) {
   return {{.prefix = "",
+           .begin = 0,
            .columns = columns,
            .weight = 1,
            .loss = Loss(ParseJson<v1::Loss>(loss)),
