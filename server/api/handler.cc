@@ -3,7 +3,6 @@
 #include <openssl/crypto.h>
 
 #include <atomic>
-#include <exception>
 #include <iterator>
 #include <utility>
 #include <vector>
@@ -27,15 +26,6 @@ absl::Status Shortened(const absl::Status& status) {
   while (end > 0 && (message[end] & 0xc0) == 0x80) --end;  // within a character of UTF-8
   message.resize(end);
   return absl::Status(status.code(), message + "...");
-}
-
-// A library's exception ends one call, not the server.
-absl::Status RunGuarded(absl::AnyInvocable<absl::Status()>& work) {
-  try {
-    return work();
-  } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat("unexpected: ", error.what()));
-  }
 }
 
 std::vector<LogField> Ids(const Gate::Call& call) {

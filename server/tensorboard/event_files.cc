@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/api/executor.h"
 #include "server/telemetry/log.h"
 
 namespace lockstep {
@@ -73,7 +74,7 @@ void EventFiles::FindIncomplete() {
 
 void EventFiles::UpdateFile(const std::string& id) {
   Run& run = runs_[id];
-  const absl::StatusOr<bool> complete = CatchUp(id, run);
+  const absl::StatusOr<bool> complete = RunGuarded([&] { return CatchUp(id, run); });
   if (complete.ok() ? *complete : absl::IsNotFound(complete.status())) {
     runs_.erase(id);
     return;

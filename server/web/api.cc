@@ -1,5 +1,6 @@
 #include "server/web/api.h"
 
+#include <google/protobuf/struct.pb.h>
 #include <google/protobuf/util/json_util.h>
 
 #include <algorithm>
@@ -163,8 +164,13 @@ void Api::Call(Stub& stub,
 
 void Api::Post(Done done, absl::AnyInvocable<void(Done&)> work) {
   auto shared = std::make_shared<Done>(std::move(done));
-  const bool posted =
-      parts_.executor->Post([shared, work = std::move(work)]() mutable { work(*shared); });
+  const bool posted = parts_.executor->Post([shared, work = std::move(work)]() mutable {
+    const absl::Status status = RunGuarded([&] {
+      work(*shared);
+      return absl::OkStatus();
+    });
+    if (!status.ok() && *shared) (*shared)(ErrorAnswer(status));
+  });
   if (!posted) {
     (*shared)(ErrorAnswer(absl::ResourceExhaustedError("the server is busy; try again")));
   }
@@ -232,10 +238,13 @@ void Api::Delete(const HttpRequest& request, Done done) {
 
 void Api::SetPriority(const HttpRequest& request, Done done) {
   v1::SetJobPriorityRequest wanted;
+  google::protobuf::Struct fields;
   const auto read = google::protobuf::util::JsonStringToMessage(request.body, &wanted);
-  if (!read.ok()) {
+  const bool is_object = google::protobuf::util::JsonStringToMessage(request.body, &fields).ok();
+  if (!read.ok() || !is_object || !fields.fields().contains("priority")) {
     return done(ErrorAnswer(absl::InvalidArgumentError(
-        absl::StrCat("the body must be {\"priority\": NUMBER}: ", read.message().as_string()))));
+        absl::StrCat("the body must be {\"priority\": NUMBER}", read.ok() ? "" : ": ",
+                     read.message().as_string()))));
   }
   wanted.set_id(request.path[2]);
   Call(*jobs_, &v1::JobService::Stub::async_interface::SetJobPriority, std::move(wanted),

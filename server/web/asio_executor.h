@@ -33,7 +33,7 @@ boost::asio::awaitable<std::invoke_result_t<const Work&>> RunOn(Executor& execut
             std::move (*resume)(std::move(result));
           });
         };
-        const bool posted = executor.Post([finish, work]() { finish(work()); });
+        const bool posted = executor.Post([finish, work]() { finish(RunGuarded(work)); });
         if (!posted) finish(absl::ResourceExhaustedError("the server is busy; try again"));
       },
       boost::asio::use_awaitable, work);

@@ -194,6 +194,10 @@ def test_jobs_are_controlled(server, client, tmp_path):
         if verb == "pause":
             status, _, body = http_.ask("POST", "/api/jobs/live/priority", {"priority": 7})
             assert json.loads(body)["priority"] == 7
+            for wrong in ({}, {"priority": "high"}, [7]):
+                status, _, message = http_.refused("POST", "/api/jobs/live/priority", wrong)
+                assert status == 400 and '{"priority": NUMBER}' in message
+            assert json.loads(http_.ask("GET", "/api/jobs/live")[2])["priority"] == 7
     assert http_.ask("POST", "/api/jobs/live/delete", {})[0] == 200
     assert http_.refused("GET", "/api/jobs/live")[0] == 404
 
