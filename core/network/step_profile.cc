@@ -26,9 +26,8 @@ const char* PhaseName(Call call) {
     case Call::kCombineForward:
       return "forward sums";
     case Call::kForward:
-      return "forward";
     case Call::kForwardAgain:
-      return "forward again";
+      return "forward";
     case Call::kGatherBackward:
     case Call::kCombineBackward:
       return "backward sums";
