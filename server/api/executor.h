@@ -1,25 +1,11 @@
 #ifndef LOCKSTEP_SERVER_API_EXECUTOR_H_
 #define LOCKSTEP_SERVER_API_EXECUTOR_H_
 
-#include <exception>
 #include <memory>
 
 #include "absl/functional/any_invocable.h"
-#include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
 
 namespace lockstep {
-
-// What `work` returns, an absl::Status or StatusOr; INTERNAL for what it throws: a library's
-// exception ends one call, not the server.
-template <typename Work>
-auto RunGuarded(Work&& work) -> decltype(work()) {
-  try {
-    return work();
-  } catch (const std::exception& error) {
-    return absl::InternalError(absl::StrCat("unexpected: ", error.what()));
-  }
-}
 
 // A few threads for what gRPC's reactions must not do themselves: anything that may wait for the
 // disk or a lock held across a wait. Thread-safe.

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "server/api/run_guarded.h"
 #include "server/telemetry/log.h"
 #include "server/telemetry/trace_context.h"
 

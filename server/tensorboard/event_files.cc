@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/api/executor.h"
+#include "server/api/run_guarded.h"
 #include "server/telemetry/log.h"
 
 namespace lockstep {

@@ -11,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "server/api/run_guarded.h"
 #include "server/serving/infer_request.h"
 #include "server/web/infer_json.h"
 #include "server/web/series_json.h"
@@ -238,7 +239,7 @@ void Api::Delete(const HttpRequest& request, Done done) {
 
 void Api::SetPriority(const HttpRequest& request, Done done) {
   v1::SetJobPriorityRequest wanted;
-  google::protobuf::Struct fields;
+  google::protobuf::Struct fields;  // a message's number that is not there is 0
   const auto read = google::protobuf::util::JsonStringToMessage(request.body, &wanted);
   const bool is_object = google::protobuf::util::JsonStringToMessage(request.body, &fields).ok();
   if (!read.ok() || !is_object || !fields.fields().contains("priority")) {

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "server/api/executor.h"
+#include "server/api/run_guarded.h"
 
 namespace lockstep {
 
