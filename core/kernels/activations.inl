@@ -101,13 +101,17 @@ static inline Vec HardSigmoid(Vec x) {
 }
 
 static void Softmax(int64_t rows, int64_t columns, const float* x, float* y) {
-  for (int64_t r = 0; r < rows; ++r, x += columns, y += columns) {
-    float max;
-    const Vec sum = Set(ExpRow(columns, x, y, &max));
-    ForVectors(columns, [&](int64_t j, int lanes) {
-      StoreLanes(y + j, lanes, Div(LoadLanes(y + j, lanes), sum));
-    });
-  }
+  ForExpSums(rows, columns, x, [&](int64_t begin, int count, const float* max, const float* sum) {
+    for (int i = 0; i < count; ++i) {
+      const int64_t row = (begin + i) * columns;
+      const Vec shift = Set(max[i]);
+      const Vec divisor = Set(sum[i]);
+      ForVectors(columns, [&](int64_t j, int lanes) {
+        const Vec e = Exp(Sub(LoadLanes(x + row + j, lanes), shift));
+        StoreLanes(y + row + j, lanes, Div(e, divisor));
+      });
+    }
+  });
 }
 
 static void SoftmaxBackward(int64_t rows, int64_t columns, const float* y, const float* dy,

@@ -101,18 +101,36 @@ static inline float Log(float x) {
   return __builtin_fmaf(e, 0.693359375f, m + y);
 }
 
-// e[j] = exp(x[j] - max x); returns their sum, one ascending chain. `e` may be `x`.
-static float ExpRow(int64_t n, const float* x, float* e, float* max) {
-  float best = x[0];
-  for (int64_t j = 1; j < n; ++j) best = x[j] > best ? x[j] : best;
-  *max = best;
-  const Vec shift = Set(best);
-  ForVectors(n, [&](int64_t j, int lanes) {
-    StoreLanes(e + j, lanes, Exp(Sub(LoadLanes(x + j, lanes), shift)));
-  });
-  float sum = e[0];
-  for (int64_t j = 1; j < n; ++j) sum += e[j];
-  return sum;
+// max[r] = the greatest of x[r], sum[r] = the sum of exp(x[r, j] - max[r]), one ascending chain, for
+// up to kLanes rows of n. The rows go side by side, one a lane: alone, each would wait for every one
+// of its additions.
+static void ExpSums(int rows, int64_t n, const float* x, float* max, float* sum) {
+  constexpr int64_t kBlock = 64;
+  float columns[kBlock * kLanes];
+  const auto for_columns = [&](auto body) {
+    for (int64_t begin = 0; begin < n; begin += kBlock) {
+      const int64_t count = n - begin < kBlock ? n - begin : kBlock;
+      PackTransposedPanel(x + begin, n, count, rows, columns);
+      for (int64_t j = 0; j < count; ++j) body(begin + j == 0, Load(columns + j * kLanes));
+    }
+  };
+  Vec best = Zero();
+  for_columns([&](bool first, Vec v) { best = first ? v : Select(Greater(v, best), v, best); });
+  Vec total = Zero();
+  for_columns([&](bool, Vec v) { total = Add(total, Exp(Sub(v, best))); });
+  Store(max, best);
+  Store(sum, total);
+}
+
+// Calls body(first row, rows, their max, their sum) for groups of rows; see ExpSums.
+template <typename Body>
+static inline void ForExpSums(int64_t rows, int64_t n, const float* x, Body body) {
+  for (int64_t r = 0; r < rows; r += kLanes) {
+    const int count = static_cast<int>(rows - r < kLanes ? rows - r : kLanes);
+    float max[kLanes], sum[kLanes];
+    ExpSums(count, n, x + r * n, max, sum);
+    body(r, count, max, sum);
+  }
 }
 
 static void AddVectors(int64_t n, const float* a, const float* b, bool relu, float* y) {

@@ -3,42 +3,32 @@
 
 static inline float LogOrNan(float x) { return x != x ? x : Log(x); }
 
-// As ExpRow, where nobody wants the exponentials: the same chain, a stack buffer at a time.
-static float ExpSum(int64_t n, const float* x, float* max) {
-  constexpr int64_t kMost = 4096;
-  float e[kMost];
-  float best = x[0];
-  for (int64_t j = 1; j < n; ++j) best = x[j] > best ? x[j] : best;
-  *max = best;
-  const Vec shift = Set(best);
-  float sum = 0.0f;
-  for (int64_t begin = 0; begin < n; begin += kMost) {
-    const int64_t count = n - begin < kMost ? n - begin : kMost;
-    ForVectors(count, [&](int64_t j, int lanes) {
-      StoreLanes(e + j, lanes, Exp(Sub(LoadLanes(x + begin + j, lanes), shift)));
-    });
-    for (int64_t j = 0; j < count; ++j) sum += e[j];
-  }
-  return sum;
-}
-
 static void CrossEntropy(int64_t rows, int64_t classes, const float* logits, const int32_t* labels,
                          float scale, float* losses, float* dlogits) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* x = logits + r * classes;
-    float* e = dlogits != nullptr ? dlogits + r * classes : nullptr;
-    float max;
-    const float sum = e != nullptr ? ExpRow(classes, x, e, &max) : ExpSum(classes, x, &max);
-    losses[r] = LogOrNan(sum) + (max - x[labels[r]]);
-    if (e == nullptr) continue;
-    const Vec divisor = Set(sum);
-    const Vec factor = Set(scale);
-    const float at_label = (e[labels[r]] / sum - 1.0f) * scale;
-    ForVectors(classes, [&](int64_t j, int lanes) {
-      StoreLanes(e + j, lanes, Mul(Div(LoadLanes(e + j, lanes), divisor), factor));
-    });
-    e[labels[r]] = at_label;
-  }
+  const Vec factor = Set(scale);
+  ForExpSums(rows, classes, logits, [&](int64_t begin, int count, const float* max,
+                                        const float* sum) {
+    float at_label[kLanes] = {};
+    for (int i = 0; i < count; ++i) {
+      const int64_t r = begin + i;
+      const float x = logits[r * classes + labels[r]];
+      losses[r] = LogOrNan(sum[i]) + (max[i] - x);
+      at_label[i] = x - max[i];
+    }
+    if (dlogits == nullptr) return;
+    const Vec p = Div(Exp(Load(at_label)), Load(sum));
+    Store(at_label, Mul(Sub(p, Set(1.0f)), factor));
+    for (int i = 0; i < count; ++i) {
+      const int64_t r = begin + i;
+      const Vec shift = Set(max[i]);
+      const Vec divisor = Set(sum[i]);
+      ForVectors(classes, [&](int64_t j, int lanes) {
+        const Vec e = Exp(Sub(LoadLanes(logits + r * classes + j, lanes), shift));
+        StoreLanes(dlogits + r * classes + j, lanes, Mul(Div(e, divisor), factor));
+      });
+      dlogits[r * classes + labels[r]] = at_label[i];
+    }
+  });
 }
 
 static void SoftCrossEntropy(int64_t rows, int64_t classes, const float* logits,
@@ -46,31 +36,33 @@ static void SoftCrossEntropy(int64_t rows, int64_t classes, const float* logits,
                              float* dlogits) {
   const Vec keep = Set(smoothing.keep);
   const Vec add = Set(smoothing.add);
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* x = logits + r * classes;
-    const float* target = targets + r * classes;
-    float* e = dlogits != nullptr ? dlogits + r * classes : nullptr;
-    float max;
-    const float sum = e != nullptr ? ExpRow(classes, x, e, &max) : ExpSum(classes, x, &max);
-    const float log_sum = LogOrNan(sum);
-    float loss = 0.0f;
-    float total = 0.0f;
-    for (int64_t j = 0; j < classes; ++j) {
-      const float t = __builtin_fmaf(target[j], smoothing.keep, smoothing.add);
-      loss = __builtin_fmaf(t, log_sum + (max - x[j]), loss);
-      total += t;
+  const Vec factor = Set(scale);
+  ForExpSums(rows, classes, logits, [&](int64_t begin, int count, const float* max,
+                                        const float* sum) {
+    for (int i = 0; i < count; ++i) {
+      const int64_t r = begin + i;
+      const float* x = logits + r * classes;
+      const float* target = targets + r * classes;
+      const float log_sum = LogOrNan(sum[i]);
+      float loss = 0.0f;
+      float total = 0.0f;
+      for (int64_t j = 0; j < classes; ++j) {
+        const float t = __builtin_fmaf(target[j], smoothing.keep, smoothing.add);
+        loss = __builtin_fmaf(t, log_sum + (max[i] - x[j]), loss);
+        total += t;
+      }
+      losses[r] = loss;
+      if (dlogits == nullptr) continue;
+      const Vec shift = Set(max[i]);
+      const Vec divisor = Set(sum[i]);
+      const Vec mass = Set(total);
+      ForVectors(classes, [&](int64_t j, int lanes) {
+        const Vec t = Fma(LoadLanes(target + j, lanes), keep, add);
+        const Vec p = Div(Exp(Sub(LoadLanes(x + j, lanes), shift)), divisor);
+        StoreLanes(dlogits + r * classes + j, lanes, Mul(Sub(Mul(p, mass), t), factor));
+      });
     }
-    losses[r] = loss;
-    if (e == nullptr) continue;
-    const Vec divisor = Set(sum);
-    const Vec mass = Set(total);
-    const Vec factor = Set(scale);
-    ForVectors(classes, [&](int64_t j, int lanes) {
-      const Vec t = Fma(LoadLanes(target + j, lanes), keep, add);
-      const Vec p = Div(LoadLanes(e + j, lanes), divisor);
-      StoreLanes(e + j, lanes, Mul(Sub(Mul(p, mass), t), factor));
-    });
-  }
+  });
 }
 
 static void BinaryCrossEntropy(int64_t rows, int64_t columns, const float* logits,

@@ -363,8 +363,8 @@ TEST(Specification, Activations) {
       kernels->activate({activation}, 1, 1, y.data(), y.data());
       EXPECT_TRUE(SameBits(expected, y)) << static_cast<int>(activation);
     }
-    for (int64_t columns : {1, 10, 17, 59}) {
-      const int64_t rows = 9;
+    for (auto [rows, columns] :
+         {std::pair<int64_t, int64_t>{1, 10}, {9, 59}, {37, 17}, {90, 1}, {7, 130}}) {
       Floats y(x.begin() + 40, x.begin() + 40 + rows * columns);
       Floats expected;
       for (int64_t r = 0; r < rows; ++r) {

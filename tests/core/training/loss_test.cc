@@ -111,6 +111,18 @@ struct Row {
   Floats gradient;
 };
 
+Row CrossEntropy(const float* x, int32_t label, int64_t n, float scale) {
+  const float max = *std::max_element(x, x + n);
+  float sum = Exp(x[0] - max);
+  for (int64_t j = 1; j < n; ++j) sum += Exp(x[j] - max);
+  Row row = {Log(sum) + (max - x[label]), Floats(n)};
+  for (int64_t j = 0; j < n; ++j) {
+    const float p = Exp(x[j] - max) / sum;
+    row.gradient[j] = (j == label ? p - 1.0f : p) * scale;
+  }
+  return row;
+}
+
 Row SoftCrossEntropy(const float* x, const float* target, int64_t n, float keep, float add,
                      float scale) {
   const float max = *std::max_element(x, x + n);
@@ -180,28 +192,33 @@ TEST(LossSpecificationTest, IsRuleEightBitForBit) {
     return values;
   };
   for (const char* json :
-       {R"({"categoricalCrossentropy":{}})",
+       {R"({"sparseCategoricalCrossentropy":{}})", R"({"categoricalCrossentropy":{}})",
         R"({"categoricalCrossentropy":{"labelSmoothing":0.1}})", R"({"binaryCrossentropy":{}})",
         R"({"binaryCrossentropy":{"labelSmoothing":0.1}})", R"({"meanSquaredError":{}})",
         R"({"meanAbsoluteError":{}})", R"({"huber":{"delta":0.7}})"}) {
     const auto spec = ParseJson<v1::Loss>(json);
     const bool smooth = std::string(json).find("Smoothing") != std::string::npos;
-    for (int64_t columns : {1, 2, 7, 8, 16, 19, 5000}) {
-      const int64_t rows = columns > 1000 ? 2 : 9;
+    for (int64_t columns : {1, 2, 7, 8, 16, 19, 150, 5000}) {
+      const int64_t rows = columns > 1000 ? 2 : 37;
       Floats y = draw(rows * columns, -20, 20);
       const Floats target = draw(rows * columns, 0, 1);
       y[0] = target[0];
       const Floats weight = draw(rows, 0, 3);
+      std::vector<int32_t> labels(rows);
+      for (int32_t& label : labels) label = static_cast<int32_t>(random() % columns);
       for (const kernels::KernelTable* const* table = kernels::AllKernels(); *table; ++table) {
-        const Computed got = Compute(Loss(spec), **table, columns, y,
-                                     {.values = target.data(), .weights = weight.data()}, kScale);
+        const Computed got = Compute(
+            Loss(spec), **table, columns, y,
+            {.labels = labels.data(), .values = target.data(), .weights = weight.data()}, kScale);
         for (int64_t r = 0; r < rows; ++r) {
           SCOPED_TRACE(std::string(json) + ", " + std::to_string(columns) + " columns, row " +
                        std::to_string(r) + ", " + (*table)->name);
           const float* row = y.data() + r * columns;
           const float* t = target.data() + r * columns;
           rule::Row want;
-          if (spec.has_categorical_crossentropy()) {
+          if (spec.has_sparse_categorical_crossentropy()) {
+            want = rule::CrossEntropy(row, labels[r], columns, kScale);
+          } else if (spec.has_categorical_crossentropy()) {
             want = rule::SoftCrossEntropy(row, t, columns, smooth ? keep : 1,
                                           smooth ? static_cast<float>(0.1 / columns) : 0, kScale);
           } else if (spec.has_binary_crossentropy()) {
