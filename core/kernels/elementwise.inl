@@ -1,4 +1,4 @@
-// Elementwise functions (rule 7), softmax (rule 3), optimizer steps.
+// Elementwise functions (rule 7), sums for softmax (rule 3).
 
 // Calls body(offset, lanes) for each vector of [0, n); lanes < kLanes at the end only.
 template <typename Body>
@@ -153,67 +153,5 @@ static void ScaleFloat(const float* src, int64_t n, float scale, float offset, f
   const Vec o = Set(offset);
   ForVectors(n, [&](int64_t i, int lanes) {
     StoreLanes(x + i, lanes, Fma(LoadLanes(src + i, lanes), s, o));
-  });
-}
-
-static void Adam(const AdamStep& step, int64_t n, const float* gradient, float* m, float* v,
-                 float* w) {
-  const Vec alpha = Set(step.alpha);
-  const Vec b1 = Set(step.one_minus_beta_1);
-  const Vec b2 = Set(step.one_minus_beta_2);
-  const Vec epsilon = Set(step.epsilon);
-  ForVectors(n, [&](int64_t i, int lanes) {
-    const Vec g = LoadLanes(gradient + i, lanes);
-    const Vec m0 = LoadLanes(m + i, lanes);
-    const Vec v0 = LoadLanes(v + i, lanes);
-    const Vec m1 = Fma(Sub(g, m0), b1, m0);
-    const Vec v1 = Fma(Sub(Mul(g, g), v0), b2, v0);
-    StoreLanes(m + i, lanes, m1);
-    StoreLanes(v + i, lanes, v1);
-    const Vec step_size = Div(Mul(alpha, m1), Add(Sqrt(v1), epsilon));
-    StoreLanes(w + i, lanes, Sub(LoadLanes(w + i, lanes), step_size));
-  });
-}
-
-static void Sgd(const SgdStep& step, int64_t n, const float* gradient, float* velocity, float* w) {
-  const Vec rate = Set(step.learning_rate);
-  const Vec momentum = Set(step.momentum);
-  ForVectors(n, [&](int64_t i, int lanes) {
-    const Vec d = Mul(rate, LoadLanes(gradient + i, lanes));
-    Vec change = Sub(Zero(), d);
-    if (velocity != nullptr) {
-      const Vec v = Sub(Mul(momentum, LoadLanes(velocity + i, lanes)), d);
-      StoreLanes(velocity + i, lanes, v);
-      change = step.nesterov ? Sub(Mul(momentum, v), d) : v;
-    }
-    StoreLanes(w + i, lanes, Add(LoadLanes(w + i, lanes), change));
-  });
-}
-
-static void RmsProp(const RmsPropStep& step, int64_t n, const float* gradient, float* square,
-                    float* average, float* change, float* w) {
-  const Vec rate = Set(step.learning_rate);
-  const Vec weight = Set(step.one_minus_rho);
-  const Vec momentum = Set(step.momentum);
-  const Vec epsilon = Set(step.epsilon);
-  ForVectors(n, [&](int64_t i, int lanes) {
-    const Vec g = LoadLanes(gradient + i, lanes);
-    const Vec s0 = LoadLanes(square + i, lanes);
-    const Vec s = Fma(Sub(Mul(g, g), s0), weight, s0);
-    StoreLanes(square + i, lanes, s);
-    Vec variance = s;
-    if (average != nullptr) {
-      const Vec a0 = LoadLanes(average + i, lanes);
-      const Vec a = Fma(Sub(g, a0), weight, a0);
-      StoreLanes(average + i, lanes, a);
-      // Rounding alone can make it negative.
-      variance = Relu(Fma(Sub(Zero(), a), a, s));
-    }
-    Vec d = Div(Mul(rate, g), Sqrt(Add(variance, epsilon)));
-    if (change != nullptr) {
-      d = Add(Mul(momentum, LoadLanes(change + i, lanes)), d);
-      StoreLanes(change + i, lanes, d);
-    }
-    StoreLanes(w + i, lanes, Sub(LoadLanes(w + i, lanes), d));
   });
 }

@@ -22,6 +22,7 @@ namespace {
 #include "core/kernels/elementwise.inl"
 #include "core/kernels/activations.inl"
 #include "core/kernels/losses.inl"
+#include "core/kernels/optimizers.inl"
 #include "core/kernels/statistics.inl"
 #include "core/kernels/pooling.inl"
 #include "core/kernels/row_normalization.inl"
