@@ -43,6 +43,11 @@ class RowCursor {
     line_start_ = image_start_ + line_ * map_.outer;
   }
 
+  // Rows from the next one on that lie evenly apart, and how far.
+  int64_t left_in_line() const { return map_.width - column_; }
+  int64_t distance() const { return map_.inner; }
+  int64_t width() const { return map_.width; }
+
   // The starts of the next kRows rows.
   template <int kRows>
   void Take(const float* (&rows)[kRows]) {
@@ -82,6 +87,59 @@ class RowCursor {
   const float *line_start_, *image_start_;
 };
 
+// The rows of a tile, a value of each at a time. Any rows take a register each; a tile of one vector
+// has more rows than there are registers, and would read a pointer for every other value.
+template <int kRows>
+class AnyRows {
+ public:
+  explicit AnyRows(RowCursor& cursor) { cursor.Take(rows_); }
+  void Seek(int64_t offset) { at_ = offset; }
+  void Advance(int64_t step) { at_ += step; }
+  const float* operator[](int i) const { return rows_[i] + at_; }
+
+ private:
+  const float* rows_[kRows];
+  int64_t at_ = 0;
+};
+
+// Rows evenly apart take two pointers and the odd multiples of their distance: the processor's
+// addresses multiply by 2, 4 and 8.
+template <int kRows>
+class EvenRows {
+ public:
+  static_assert(kRows <= 16);
+  explicit EvenRows(RowCursor& cursor) : distance_(cursor.distance()) {
+    const float* rows[kRows];
+    cursor.Take(rows);
+    start_ = rows[0];
+  }
+  void Seek(int64_t offset) {
+    low_ = start_ + offset;
+    high_ = low_ + 8 * distance_;
+  }
+  void Advance(int64_t step) {
+    low_ += step;
+    high_ += step;
+    // Or the compiler makes a pointer of every row again.
+    asm("" : "+r"(low_), "+r"(high_));
+  }
+  const float* operator[](int i) const {
+    const float* p = i < 8 ? low_ : high_;
+    switch (i % 8) {
+      case 3: return p + times_3_;
+      case 5: return p + times_5_;
+      case 6: return p + 2 * times_3_;
+      case 7: return p + times_7_;
+      default: return p + i % 8 * distance_;
+    }
+  }
+
+ private:
+  const float *start_, *low_, *high_;
+  int64_t distance_;
+  int64_t times_3_ = 3 * distance_, times_5_ = 5 * distance_, times_7_ = 7 * distance_;
+};
+
 // Where a tile's operands are: the next rows of a and y, and the columns of b and y it covers.
 struct RowTileArea {
   RowCursor a, y;
@@ -99,15 +157,18 @@ static inline Vec LoadLeft(const float* p, int vector, int vectors, int last_lan
 
 // The inner loop of dense layers and convolutions, forward and input gradient: a tile of y in
 // registers over all k.
-template <bool kDepthwise, int kRows, int kVectors, bool kPartial>
+template <bool kDepthwise, template <int> class Rows, int kRows, int kVectors, bool kPartial>
 NOINLINE static void RowTile(const RowContraction& c, RowTileArea& area) {
-  const float *a[kRows], *y[kRows];
-  area.a.Take(a);
+  Rows<kRows> a(area.a);
+  const float* y[kRows];
   area.y.Take(y);
-  if (kDepthwise) {
-    for (int i = 0; i < kRows; ++i) a[i] += area.column;
-  }
   UNROLL for (int i = 0; i < kRows; ++i) Prefetch(y[i] + area.column);
+  for (int64_t j = 0; j < c.ahead_stretches && area.column == 0; ++j) {
+    a.Seek(c.ahead + j * c.ahead_step);
+    for (int64_t l = 0; l < c.ahead_floats; l += kLineFloats, a.Advance(kLineFloats)) {
+      UNROLL for (int i = 0; i < kRows; ++i) Prefetch(a[i]);
+    }
+  }
   Vec sum[kRows][kVectors];
   Vec total[kRows][kVectors];  // of the chunks before
   UNROLL for (int i = 0; i < kRows; ++i) {
@@ -117,15 +178,15 @@ NOINLINE static void RowTile(const RowContraction& c, RowTileArea& area) {
   for (const Segment *s = c.segments, *end = s + c.segment_count; s != end; ++s) {
     const float* b = area.b.data + s->b * area.b.stride;
     const int64_t step = kDepthwise ? c.b.columns : 1;
-    const int64_t end_k = s->a + s->length * step;
-    for (int64_t k = s->a; k < end_k; k += step, b += area.b.stride) {
+    a.Seek(s->a + (kDepthwise ? area.column : 0));
+    for (int64_t k = s->length; k > 0; --k, a.Advance(step), b += area.b.stride) {
       Vec bv[kVectors];
       UNROLL for (int v = 0; v < kVectors; ++v) {
         bv[v] = LoadColumns<kPartial>(b, v, kVectors, area.last_lanes);
       }
       UNROLL for (int i = 0; i < kRows; ++i) {
         UNROLL for (int v = 0; v < kVectors; ++v) {
-          const Vec av = LoadLeft<kDepthwise, kPartial>(a[i] + k, v, kVectors, area.last_lanes);
+          const Vec av = LoadLeft<kDepthwise, kPartial>(a[i], v, kVectors, area.last_lanes);
           sum[i][v] = Fma(av, bv[v], sum[i][v]);
         }
       }
@@ -260,18 +321,37 @@ static inline void ForRows(int64_t begin, int64_t end, Body body) {
   }
 }
 
+// Whole tiles over the next rows of an area.
+template <bool kDepthwise, template <int> class Rows, int kVectors>
+static inline void RowTiles(const RowContraction& c, RowTileArea& area, int64_t rows) {
+  ForRows<kTileRows[kVectors]>(0, rows, [&](int64_t, auto count) {
+    if (area.last_lanes == kLanes) {
+      RowTile<kDepthwise, Rows, count.value, kVectors, false>(c, area);
+    } else {
+      RowTile<kDepthwise, Rows, count.value, kVectors, true>(c, area);
+    }
+  });
+}
+
 template <bool kDepthwise>
 static void ContractRows(const RowContraction& c, int64_t row_begin, int64_t row_end) {
   ForColumns(c.b.columns, [&](int64_t j, auto vectors, int last_lanes) {
     RowTileArea area = {RowCursor(c.a, row_begin), RowCursor(c.y, row_begin), PanelAt(c.b, j), j,
                         last_lanes};
-    ForRows<kTileRows[vectors.value]>(row_begin, row_end, [&](int64_t, auto rows) {
-      if (last_lanes == kLanes) {
-        RowTile<kDepthwise, rows.value, vectors.value, false>(c, area);
-      } else {
-        RowTile<kDepthwise, rows.value, vectors.value, true>(c, area);
+    // Tiles of one vector end where a line does, unless lines are so short that too few sums would
+    // wait for each other. Wider tiles have few enough rows for a register each.
+    constexpr int kVectors = vectors.value;
+    constexpr int64_t kLeastEven = 8;
+    if constexpr (kVectors == 1 && kTileRows[kVectors] > kLeastEven && !kDepthwise) {
+      if (area.a.width() >= kLeastEven) {
+        for (int64_t left = row_end - row_begin, rows; left > 0; left -= rows) {
+          rows = area.a.left_in_line() < left ? area.a.left_in_line() : left;
+          RowTiles<kDepthwise, EvenRows, kVectors>(c, area, rows);
+        }
+        return;
       }
-    });
+    }
+    RowTiles<kDepthwise, AnyRows, kVectors>(c, area, row_end - row_begin);
   });
 }
 

@@ -285,6 +285,15 @@ void Convolution::Contract(const KernelTable& kernels, const RightOperand* opera
       .bias = bias,
       .relu = relu,
       .adds = adds};
+  // Of the lines that a line of target pixels reads, the last ones are new to them.
+  const int64_t line = source.width * source.channels;
+  if (count > 0 && row.count > 1 && column.count > 1) {
+    const auto by_a = [](const Segment& a, const Segment& b) { return a.a < b.a; };
+    c.ahead_stretches = std::min(row.source_step, row.taps);
+    c.ahead = std::max_element(segments, segments + count, by_a)->a + c.a.outer;
+    c.ahead_step = -line;
+    c.ahead_floats = c.a.inner;
+  }
   const int64_t pixels = samples * row.count * column.count;
   if (depthwise_) return kernels.contract_rows_depthwise(c, 0, pixels);
   for (int64_t g = 0; g < groups_; ++g) {

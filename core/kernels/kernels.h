@@ -79,6 +79,12 @@ struct RowContraction {
   const float* bias;  // [columns] or null
   bool relu;
   bool adds = false;  // to what is in y
+  // What the rows a line later read for the first time, which is fetched meanwhile: so many stretches
+  // of `ahead_floats` floats, the first at row + ahead, each `ahead_step` after the one before.
+  int64_t ahead_stretches = 0;
+  int64_t ahead = 0;
+  int64_t ahead_step = 0;
+  int64_t ahead_floats = 0;
 };
 
 // A run of rows over which a weight gradient sums: offsets in floats of its first row, which later
