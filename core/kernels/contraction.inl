@@ -87,8 +87,8 @@ class RowCursor {
   const float *line_start_, *image_start_;
 };
 
-// The rows of a tile, a value of each at a time. Any rows take a register each; a tile of one vector
-// has more rows than there are registers, and would read a pointer for every other value.
+// The rows of a tile, a value of each at a time. Any rows take a register each; a tile of one or two
+// vectors has more rows than there are registers, and would read a pointer for every other value.
 template <int kRows>
 class AnyRows {
  public:
@@ -205,21 +205,30 @@ NOINLINE static void RowTile(const RowContraction& c, RowTileArea& area) {
       UNROLL for (int v = 0; v < kVectors; ++v) sum[i][v] = Add(total[i][v], sum[i][v]);
     }
   }
-  UNROLL for (int v = 0; v < kVectors; ++v) {
-    const Vec bias = c.bias == nullptr ? Zero()
-                                       : LoadColumns<kPartial>(c.bias + area.column, v, kVectors,
-                                                               area.last_lanes);
-    UNROLL for (int i = 0; i < kRows; ++i) {
-      Vec value = Add(sum[i][v], Zero());
-      if (c.bias != nullptr) value = Add(value, bias);
-      if (c.relu) value = Select(Greater(Zero(), value), Zero(), value);
-      float* to = const_cast<float*>(y[i]) + area.column;
-      if (c.adds) {
-        value = Add(LoadColumns<kPartial>(to, v, kVectors, area.last_lanes), value);
-      }
-      StoreColumns<kPartial>(to, v, kVectors, area.last_lanes, value);
+  const auto for_sums = [&](auto body) {
+    UNROLL for (int v = 0; v < kVectors; ++v) {
+      UNROLL for (int i = 0; i < kRows; ++i) sum[i][v] = body(i, v, sum[i][v]);
     }
+  };
+  const auto y_at = [&](int i) { return const_cast<float*>(y[i]) + area.column; };
+  for_sums([](int, int, Vec x) { return Add(x, Zero()); });
+  if (c.bias != nullptr) {
+    for_sums([&](int, int v, Vec x) {
+      return Add(x, LoadColumns<kPartial>(c.bias + area.column, v, kVectors, area.last_lanes));
+    });
   }
+  if (c.relu) {
+    for_sums([](int, int, Vec x) { return Select(Greater(Zero(), x), Zero(), x); });
+  }
+  if (c.adds) {
+    for_sums([&](int i, int v, Vec x) {
+      return Add(LoadColumns<kPartial>(y_at(i), v, kVectors, area.last_lanes), x);
+    });
+  }
+  for_sums([&](int i, int v, Vec x) {
+    StoreColumns<kPartial>(y_at(i), v, kVectors, area.last_lanes, x);
+    return x;
+  });
 }
 
 // The accumulators are the running chunk. Its shard's earlier chunks, and the shards before it that
@@ -338,12 +347,13 @@ static void ContractRows(const RowContraction& c, int64_t row_begin, int64_t row
   ForColumns(c.b.columns, [&](int64_t j, auto vectors, int last_lanes) {
     RowTileArea area = {RowCursor(c.a, row_begin), RowCursor(c.y, row_begin), PanelAt(c.b, j), j,
                         last_lanes};
-    // Tiles of one vector end where a line does, unless lines are so short that too few sums would
-    // wait for each other. Wider tiles have few enough rows for a register each.
+    // Tiles with more rows than there are registers for pointers end where a line does, if that
+    // leaves them nearly full.
     constexpr int kVectors = vectors.value;
-    constexpr int64_t kLeastEven = 8;
-    if constexpr (kVectors == 1 && kTileRows[kVectors] > kLeastEven && !kDepthwise) {
-      if (area.a.width() >= kLeastEven) {
+    constexpr int64_t kMost = kTileRows[kVectors];
+    if constexpr (kMost > 9 && !kDepthwise) {
+      const int64_t width = area.a.width();
+      if (width / ((width - 1) / kMost + 1) >= kMost * 3 / 4) {
         for (int64_t left = row_end - row_begin, rows; left > 0; left -= rows) {
           rows = area.a.left_in_line() < left ? area.a.left_in_line() : left;
           RowTiles<kDepthwise, EvenRows, kVectors>(c, area, rows);

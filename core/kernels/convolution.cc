@@ -285,9 +285,10 @@ void Convolution::Contract(const KernelTable& kernels, const RightOperand* opera
       .bias = bias,
       .relu = relu,
       .adds = adds};
-  // Of the lines that a line of target pixels reads, the last ones are new to them.
+  // Of the lines that a line of target pixels reads, the last ones are new to them. Pixels of few
+  // channels share their cache lines: there is too little to fetch.
   const int64_t line = source.width * source.channels;
-  if (count > 0 && row.count > 1 && column.count > 1) {
+  if (count > 0 && row.count > 1 && column.count > 1 && c.a.inner >= kFewChannels) {
     const auto by_a = [](const Segment& a, const Segment& b) { return a.a < b.a; };
     c.ahead_stretches = std::min(row.source_step, row.taps);
     c.ahead = std::max_element(segments, segments + count, by_a)->a + c.a.outer;
