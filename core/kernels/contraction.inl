@@ -148,6 +148,9 @@ struct RowTileArea {
   int last_lanes;  // of the last vector, when the tile is partial
 };
 
+// How the left operand's values for the rows of a weight gradient lie.
+enum class LeftLayout { kTogether, kGroups, kDepthwise };
+
 // What multiplies vector v of the right operand's row k: one value of the left operand, or,
 // depthwise, as many as there are columns.
 template <bool kDepthwise, bool kPartial>
@@ -233,7 +236,7 @@ NOINLINE static void RowTile(const RowContraction& c, RowTileArea& area) {
 
 // The accumulators are the running chunk. Its shard's earlier chunks, and the shards before it that
 // wait for their right neighbour in the tree, lie on a stack.
-template <bool kDepthwise, int kRows, int kVectors, bool kPartial>
+template <LeftLayout kLeft, int kRows, int kVectors, bool kPartial>
 NOINLINE static void ColumnTile(const ColumnContraction& c, int64_t i0, int64_t j0,
                                 int last_lanes) {
   using Sums = Vec[kRows][kVectors];
@@ -253,9 +256,20 @@ NOINLINE static void ColumnTile(const ColumnContraction& c, int64_t i0, int64_t 
   };
   int depth = 0;
   bool first_chunk = true;
-  const int64_t x_step = kDepthwise ? c.columns : 1;
+  constexpr bool kDepthwise = kLeft == LeftLayout::kDepthwise;
+  int64_t offsets[kRows];  // in x
+  UNROLL for (int i = 0; i < kRows; ++i) {
+    const int64_t row = i0 + i;
+    if (kLeft == LeftLayout::kGroups) {
+      offsets[i] = row / c.group * c.group_step + row % c.group;
+    } else {
+      offsets[i] = kDepthwise ? i * c.columns : i;
+    }
+  }
   for (const RowRun *run = c.runs, *end = run + c.run_count; run != end; ++run) {
-    const float* x = c.x + run->x + i0 * x_step + (kDepthwise ? j0 : 0);
+    const float* x = c.x + run->x;
+    if (kLeft == LeftLayout::kTogether) x += i0;
+    if (kDepthwise) x += i0 * c.columns + j0;
     const float* dy = c.dy + run->dy + j0;
     for (int64_t n = run->length; n > 0; --n, x += c.x_stride, dy += c.dy_stride) {
       Vec dyv[kVectors];
@@ -264,7 +278,7 @@ NOINLINE static void ColumnTile(const ColumnContraction& c, int64_t i0, int64_t 
       }
       UNROLL for (int i = 0; i < kRows; ++i) {
         UNROLL for (int v = 0; v < kVectors; ++v) {
-          const Vec xv = LoadLeft<kDepthwise, kPartial>(x + i * x_step, v, kVectors, last_lanes);
+          const Vec xv = LoadLeft<kDepthwise, kPartial>(x + offsets[i], v, kVectors, last_lanes);
           sum[i][v] = Fma(xv, dyv[v], sum[i][v]);
         }
       }
@@ -365,15 +379,20 @@ static void ContractRows(const RowContraction& c, int64_t row_begin, int64_t row
   });
 }
 
-template <bool kDepthwise>
+template <LeftLayout kLeft>
 static void ContractColumns(const ColumnContraction& c) {
   ForColumns(c.columns, [&](int64_t j, auto vectors, int last_lanes) {
     ForRows<kTileRows[vectors.value]>(0, c.rows, [&](int64_t i, auto rows) {
       if (last_lanes == kLanes) {
-        ColumnTile<kDepthwise, rows.value, vectors.value, false>(c, i, j, last_lanes);
+        ColumnTile<kLeft, rows.value, vectors.value, false>(c, i, j, last_lanes);
       } else {
-        ColumnTile<kDepthwise, rows.value, vectors.value, true>(c, i, j, last_lanes);
+        ColumnTile<kLeft, rows.value, vectors.value, true>(c, i, j, last_lanes);
       }
     });
   });
+}
+
+static void ContractColumnsDense(const ColumnContraction& c) {
+  if (c.group == 0) return ContractColumns<LeftLayout::kTogether>(c);
+  ContractColumns<LeftLayout::kGroups>(c);
 }

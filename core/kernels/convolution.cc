@@ -8,8 +8,9 @@ namespace {
 
 // A kernel gradient's tile has one row a channel and tap. With fewer channels than this a tap alone
 // would leave most accumulators unused, so a kernel row's taps share a tile, over a copy with
-// padding.
+// padding. With fewer values than this in a kernel row, all kernel rows share a tile.
 constexpr int64_t kFewChannels = 16;
+constexpr int64_t kFewInKernelRow = 6;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -359,6 +360,10 @@ void Convolution::KernelGradient(const KernelTable& kernels, int64_t samples, co
   // Taps that lie together in x share their tiles where they also sum over the same pixels.
   const int64_t together =
       w.dilation == 1 && (groups_ == 1 || depthwise_) && !HasBorders(w) ? w.kernel : 1;
+  const int64_t together_rows = together == w.kernel && groups_ == 1 && !HasBorders(h_) &&
+                                        w.kernel * x_.channels < kFewInKernelRow
+                                    ? h_.kernel
+                                    : 1;
   const int64_t columns_of_w = depthwise_ ? y_.channels : y_.group_channels;
   const int64_t x_line = w.in * x_.channels;
   // Output pixels along an axis for which tap k is inside the image.
@@ -369,7 +374,7 @@ void Convolution::KernelGradient(const KernelTable& kernels, int64_t samples, co
     const int64_t room = a.in - 1 + a.pad - k * a.dilation;
     return room < 0 ? -1 : std::min(a.out - 1, room / a.stride);
   };
-  for (int64_t i = 0; i < h_.kernel; ++i) {
+  for (int64_t i = 0; i < h_.kernel; i += together_rows) {
     for (int64_t j = 0; j < w.kernel; j += together) {
       const int64_t begin = first(w, j), end = last(w, j + together - 1) + 1;
       const int64_t top = first(h_, i), bottom = last(h_, i);
@@ -381,12 +386,14 @@ void Convolution::KernelGradient(const KernelTable& kernels, int64_t samples, co
                       .run_count = 0,
                       .x_stride = w.stride * x_.channels,
                       .dy_stride = y_.channels,
-                      .rows = together * x_.group_channels,
+                      .rows = together_rows * together * x_.group_channels,
                       .columns = columns_of_w,
                       .w = gradient + (i * w.kernel + j) * x_.group_channels * y_.channels +
                            g * y_.group_channels,
                       .w_stride = y_.channels,
-                      .continues = continues});
+                      .continues = continues,
+                      .group = together_rows > 1 ? together * x_.group_channels : 0,
+                      .group_step = h_.dilation * x_line});
         for (int64_t n = 0; n < samples && begin < end; ++n) {
           for (int64_t o = top; o <= bottom; ++o) {
             const int64_t line = n * h_.in + o * h_.stride + i * h_.dilation - h_.pad;

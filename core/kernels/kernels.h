@@ -79,8 +79,9 @@ struct RowContraction {
   const float* bias;  // [columns] or null
   bool relu;
   bool adds = false;  // to what is in y
-  // What the rows a line later read for the first time, which is fetched meanwhile: so many stretches
-  // of `ahead_floats` floats, the first at row + ahead, each `ahead_step` after the one before.
+  // What the rows a line later read for the first time, which is fetched meanwhile: so many
+  // stretches of `ahead_floats` floats, the first at row + ahead, each `ahead_step` after the one
+  // before.
   int64_t ahead_stretches = 0;
   int64_t ahead = 0;
   int64_t ahead_step = 0;
@@ -115,6 +116,10 @@ struct ColumnContraction {
   float* w;
   int64_t w_stride;
   bool continues;  // the first chunk goes on from the values in w
+  // x[r, i] lies i floats after x[r, 0]; or, if not 0, so many i lie together and the next ones
+  // `group_step` after those. Not depthwise.
+  int64_t group = 0;
+  int64_t group_step = 0;
 };
 
 // x -> fma(x - m, a, b), a channel (rule 6).

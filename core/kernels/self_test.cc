@@ -117,6 +117,16 @@ void Columns(Run& run) {
   run.Add(w);
 }
 
+void ColumnsInGroups(Run& run) {
+  constexpr RowRun kRun = {0, 0, kDepth, true, 0};
+  const Floats x = run.Draw(kDepth * 2 * kRows);
+  const Floats dy = run.Draw(kDepth * kColumns);
+  Floats w(kSize);
+  run.table.contract_columns({x.data(), dy.data(), &kRun, 1, 2 * kRows, kColumns, kRows, kColumns,
+                              w.data(), kColumns, false, /*group=*/3, /*group_step=*/5});
+  run.Add(w);
+}
+
 void RowsDepthwise(Run& run) {
   constexpr Segment kSegment = {0, 0, kTaps, true};
   const Floats a = run.Draw(kSize * kTaps);
@@ -421,6 +431,7 @@ constexpr Case kCases[] = {
     {"normalize_rows_backward", NormalizeRowsBackward, "1364ece3b116e276"},
     {"block_sums", BlockSumsThroughRelu, "885411f75afa8e78"},
     {"normalize_backward", NormalizeBackwardThroughRelu, "1e43aca6b157f7de"},
+    {"contract_columns", ColumnsInGroups, "efc6c384ca7d6165"},
 };
 
 consteval size_t KernelsWithACase() {

@@ -226,7 +226,13 @@ TEST_P(ContractColumns, CombinesChunksInShardsAndShardsOverTheTree) {
   for (int trial = 0; trial < kTrials; ++trial) {
     const int64_t rows = RandomSize(random, 60), columns = RandomSize(random, 140);
     const int64_t sum_rows = RandomSize(random, 300) - 1;
-    const int64_t x_stride = (depthwise ? rows * columns : rows) + random() % 3;
+    const bool grouped = !depthwise && random() % 2 == 0;
+    const int64_t group = grouped ? RandomSize(random, 9) : 0, group_step = group + random() % 5;
+    const auto x_offset = [=](int64_t i, int64_t j) {
+      if (grouped) return i / group * group_step + i % group;
+      return depthwise ? i * columns + j : i;
+    };
+    const int64_t x_stride = x_offset(rows - 1, columns - 1) + 1 + random() % 3;
     const int64_t dy_stride = columns + random() % 3, w_stride = columns + random() % 7;
     const int64_t offset = random() % 4;
     const Floats x = RandomFloats(random, offset + sum_rows * x_stride);
@@ -238,8 +244,7 @@ TEST_P(ContractColumns, CombinesChunksInShardsAndShardsOverTheTree) {
       for (int64_t j = 0; j < columns; ++j) {
         expected[i * w_stride + j] = specification::WeightGradientElement(
             runs.shards, INT64_MAX, [&](int64_t r, Chain& chain) {
-              chain.Add(x[offset + r * x_stride + (depthwise ? i * columns + j : i)],
-                        dy[offset + r * dy_stride + j]);
+              chain.Add(x[offset + r * x_stride + x_offset(i, j)], dy[offset + r * dy_stride + j]);
               if (runs.ends_chunk[r]) chain.EndChunk();
             });
       }
@@ -258,7 +263,9 @@ TEST_P(ContractColumns, CombinesChunksInShardsAndShardsOverTheTree) {
                                                       .columns = columns,
                                                       .w = w.data(),
                                                       .w_stride = w_stride,
-                                                      .continues = false};
+                                                      .continues = false,
+                                                      .group = group,
+                                                      .group_step = group_step};
       (depthwise ? table.contract_columns_depthwise : table.contract_columns)(contraction);
       EXPECT_TRUE(SameBits(expected, w));
     });
