@@ -101,8 +101,22 @@ static inline float Log(float x) {
   return __builtin_fmaf(e, 0.693359375f, m + y);
 }
 
-// max[r] = the greatest of x[r], sum[r] = the sum of exp(x[r, j] - max[r]), one ascending chain, for
-// up to kLanes rows of n. The rows go side by side, one a lane: alone, each would wait for every one
+// The greatest of x, and the sum of exp(x[j] - max), one ascending chain.
+static float ExpSum(int64_t n, const float* x, float* max) {
+  float best = x[0];
+  for (int64_t j = 1; j < n; ++j) best = x[j] > best ? x[j] : best;
+  *max = best;
+  const Vec shift = Set(best);
+  float sum = 0.0f;
+  ForVectors(n, [&](int64_t j, int lanes) {
+    float e[kLanes];
+    Store(e, Exp(Sub(LoadLanes(x + j, lanes), shift)));
+    for (int lane = 0; lane < lanes; ++lane) sum += e[lane];
+  });
+  return sum;
+}
+
+// The same for kLanes rows or fewer, side by side, one a lane: alone, each would wait for every one
 // of its additions.
 static void ExpSums(int rows, int64_t n, const float* x, float* max, float* sum) {
   constexpr int64_t kBlock = 64;
@@ -122,13 +136,17 @@ static void ExpSums(int rows, int64_t n, const float* x, float* max, float* sum)
   Store(sum, total);
 }
 
-// Calls body(first row, rows, their max, their sum) for groups of rows; see ExpSums.
+// Calls body(first row, rows, max[rows], sum[rows]) for groups of rows.
 template <typename Body>
 static inline void ForExpSums(int64_t rows, int64_t n, const float* x, Body body) {
   for (int64_t r = 0; r < rows; r += kLanes) {
     const int count = static_cast<int>(rows - r < kLanes ? rows - r : kLanes);
-    float max[kLanes], sum[kLanes];
-    ExpSums(count, n, x + r * n, max, sum);
+    float max[kLanes] = {}, sum[kLanes] = {};
+    if (count >= kLanes / 4) {
+      ExpSums(count, n, x + r * n, max, sum);
+    } else {
+      for (int i = 0; i < count; ++i) sum[i] = ExpSum(n, x + (r + i) * n, &max[i]);
+    }
     body(r, count, max, sum);
   }
 }
