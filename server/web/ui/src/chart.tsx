@@ -4,7 +4,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import * as format from "./format";
-import { apart, onGrid, padded, withoutOutliers } from "./series";
+import { apart, logTicks, onGrid, padded, withoutOutliers } from "./series";
 import { grid, ink } from "./theme";
 
 export interface Line {
@@ -159,7 +159,8 @@ export function Chart(props: ChartProps) {
         axes: [
           { ...axis, size: 24, gap: 4, space: 70, incrs: x === "relative" ? clock : x === "wall" ? undefined : whole,
             values: x === "wall" ? undefined : (_, ticks, _axis, _space, step) => xTicks[x](ticks, step) },
-          { ...axis, size: 56, gap: 4, values: (_, ticks, _axis, _space, step) =>
+          { ...axis, size: 56, gap: 4, splits: log ? (_, _axis, low, high) => logTicks(low, high) : undefined,
+            values: (_, ticks, _axis, _space, step) =>
             (log ? ticks.map((t) => (t === null ? "" : format.short(t))) : format.ticks(ticks, step)) },
         ],
         series: [

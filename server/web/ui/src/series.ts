@@ -95,6 +95,20 @@ export function padded(low: number, high: number, zero: boolean): [number, numbe
   return [zero || (low >= 0 && low < pad) ? Math.min(low, 0) : low - pad, high + pad];
 }
 
+// Ticks of a logarithmic axis: powers of ten, between them 1, 2, 5 or all digits as there is room. (uPlot's
+// own never end for some lower ends that are no such ticks.)
+export function logTicks(low: number, high: number): number[] {
+  const decades = Math.log10(high / low);
+  const digits = decades < 1 ? [1, 2, 3, 4, 5, 6, 7, 8, 9] : decades < 4 ? [1, 2, 5] : [1];
+  const every = Math.max(1, Math.ceil(decades / 8));
+  const first = Math.floor(Math.log10(low) / every) * every;
+  const ticks: number[] = [];
+  for (let power = first; power <= Math.log10(high); power += every) {
+    ticks.push(...digits.map((digit) => Number(`${digit}e${power}`)).filter((t) => low <= t && t <= high));
+  }
+  return ticks.length > 1 ? ticks : [0.2, 0.5, 0.8].map((part) => low + part * (high - low));
+}
+
 // [low, high] of the values without the outermost 2 % on each side.
 export function withoutOutliers(values: number[]): [number, number] {
   const sorted = values.sort((a, b) => a - b);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { append, apart, headline, meansAt, onGrid, padded, refine, smooth, withoutOutliers, xValues, type Series } from "../src/series";
+import { append, apart, headline, logTicks, meansAt, onGrid, padded, refine, smooth, withoutOutliers, xValues, type Series } from "../src/series";
 
 const series = (steps: number[]): Series =>
   ({ step: [...steps], time: steps.map((s) => 1000 + s / 10), value: steps.map((s) => s * s), mean: steps.map((s) => s * s) });
@@ -28,6 +28,23 @@ test("an axis has room for ticks even where values differ by rounding only", () 
   assert.deepEqual(padded(-10, 0, true), [-10, 0.6]);
   assert.ok(apart(0, 1e-30) && apart(1.76e9, 1.76e9 + 2));
   assert.ok(!apart(1, 1) && !apart(2, 1) && !apart(1.76e9, 1.76e9 + 1e-3) && !apart(NaN, 1));
+});
+
+test("a logarithmic axis has a few ticks, whatever its ends", () => {
+  assert.deepEqual(logTicks(0.02, 3), [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2]);
+  assert.deepEqual(logTicks(1e-9, 1), [1e-8, 1e-6, 1e-4, 1e-2, 1]);
+  assert.deepEqual(logTicks(0.35, 0.75), [0.4, 0.5, 0.6, 0.7]);
+  for (let exponent = -300; exponent < 300; ++exponent) {
+    for (const digits of [1, 3.3, 9.568, 9.999]) {
+      for (const ratio of [1.0001, 1.2, 7, 300, 1e8]) {
+        const low = Number(`${digits}e${exponent}`);
+        const ticks = logTicks(low, low * ratio);
+        assert.ok(ticks.length >= 2 && ticks.length <= 13, `${low} ${ratio}: ${ticks}`);
+        assert.ok(ticks.every((t, i) => low <= t && t <= low * ratio && (i === 0 || t > ticks[i - 1]!)),
+          `${low} ${ratio}: ${ticks}`);
+      }
+    }
+  }
 });
 
 test("detail takes the place of its steps and nothing else", () => {
